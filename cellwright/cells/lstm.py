@@ -1,0 +1,67 @@
+"""Long short-term memory (Hochreiter & Schmidhuber 1997) and its common variants."""
+
+from typing import Any
+
+from ..errors import OptionError
+from ..lang import Equations
+from ..lang.functions import sigmoid, tanh
+
+
+class LSTM(Equations):
+    """i, f, o = sigmoid(W x_t + b + R h_{t-1} + b'),  g = tanh(...),  c_t = f c_{t-1} + i g,  h_t = o tanh(c_t)
+
+    Shapes: x [I], h and c [H]; weight_ih = W [4H, I], weight_hh = R [4H, H], biases [4H], gates in the order i f g o.
+
+    Options:
+        peephole: i and f also see c_{t-1}, o sees c_t, each through one weight per unit p_i, p_f, p_o [H]
+            (Gers, Schraudolph & Schmidhuber 2002).
+        coupled: i = 1 - f, and no weights for i: gates f g o (Greff et al. 2015, "CIFG").
+        forget_bias: added to the initial bias of the forget gate (Gers et al. 2000; Jozefowicz et al. 2015 advise 1).
+            It is part of the weights; TF1 adds it at every call instead.
+        proj_size: P > 0 makes h a projection weight_hr [P, H] of o tanh(c) (Sak et al. 2014).
+
+    Source: the forget gate is of Gers, Schmidhuber & Cummins 2000; the 1997 cell had none. Do not confuse the cell
+    state c, which passes through time in a straight line, with the output h.
+    """
+
+    peephole = False
+    coupled = False
+    forget_bias = 0.0
+    proj_size = 0
+
+    @property
+    def states(self) -> dict[str, str]:  # type: ignore[override]
+        """h, the output, and c, the cell state."""
+        return {"h": "proj_size" if self.proj_size else "hidden_size", "c": "hidden_size"}
+
+    def step(self, x: Any, h: Any, c: Any) -> Any:
+        """One step: the next hidden state and cell state."""
+        self.check()
+
+        def peep(name: str, c: Any) -> Any:
+            return self.scale(name, c) if self.peephole else 0
+
+        if self.coupled:
+            f, g, o = self.linear("f g o", x, starts={"f": self.forget_bias}) + self.linear("f g o", h)
+            f = sigmoid(f + peep("p_f", c))
+            i = 1 - f
+        else:
+            i, f, g, o = self.linear("i f g o", x, starts={"f": self.forget_bias}) + self.linear("i f g o", h)
+            i = sigmoid(i + peep("p_i", c))
+            f = sigmoid(f + peep("p_f", c))
+        g = tanh(g)
+        c = f * c + i * g
+        o = sigmoid(o + peep("p_o", c))
+        h = o * tanh(c)
+        if self.proj_size:
+            h = self.linear("r", h, matrix="hr", size="proj_size", bias=False)
+        return h, c
+
+    def check(self) -> None:
+        """Options that do not go together."""
+        if self.forget_bias and not self.with_bias:
+            raise OptionError(f"got forget_bias={self.forget_bias} with bias=False, expected a bias to add it to")
+        if self.proj_size < 0 or self.proj_size >= self.hidden_size:
+            raise OptionError(
+                f"got proj_size={self.proj_size} with hidden_size={self.hidden_size}, expected 0 or less than that"
+            )

@@ -1,0 +1,331 @@
+"""A cell as its equations: the class that authors derive from, and the definition that tracing makes of it."""
+
+import inspect
+import threading
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ..errors import CellError, OptionError
+from .graph import ONE, Graph, Node, Param, check
+from .ops import apply
+from .trace import Group, Symbol, Tracer, watch
+
+_tracing = threading.Lock()
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The traced equations of a cell, as plain data: what every target and layer works from.
+
+    `states` maps each state to the name of its size, `results` to the node of its next value; the first state is the
+    output. `params` are in the order in which a layer registers them.
+    """
+
+    name: str
+    options: dict[str, Any]
+    states: dict[str, str]
+    results: dict[str, int]
+    params: dict[str, Param]
+    graph: Graph = field(repr=False)
+
+    def __post_init__(self) -> None:
+        check(self.graph, self.params, self.results.values())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of units of each size."""
+        return self.graph.sizes
+
+    @property
+    def input_size(self) -> int:
+        """I, the number of features of one input."""
+        return self.sizes["input_size"]
+
+    @property
+    def output_size(self) -> int:
+        """The number of units of the output, which is the first state."""
+        return self.state_size(next(iter(self.states)))
+
+    def state_size(self, state: str) -> int:
+        """The number of units of one state."""
+        return self.sizes[self.states[state]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The definition as JSON values; `from_json` reads it back."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "options": self.options,
+            "sizes": {k: v for k, v in self.sizes.items() if k != ONE},
+            "states": self.states,
+            "results": self.results,
+            "params": [
+                {"name": p.name, "slices": p.slices, "source": p.source, "starts": p.starts, "random": p.random}
+                for p in self.params.values()
+            ],
+            "nodes": [
+                [n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes
+            ],
+            "labels": {str(k): v for k, v in self.graph.labels.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Definition":
+        """Read what `to_json` gave; CellError if it is anything else. Nothing is executed."""
+        try:
+            if data["format"] != FORMAT:
+                raise CellError(f"the definition has format {data['format']!r}, this version reads {FORMAT}")
+            nodes = [Node(op, tuple(args), *rest) for op, args, *rest in data["nodes"]]
+            graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, {int(k): v for k, v in data["labels"].items()})
+            params = {p["name"]: Param(**p) for p in data["params"]}
+            states, results = data["states"], data["results"]
+            _check_types(graph, params, states, results)
+            return cls(data["name"], data["options"], states, results, params, graph)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CellError(f"got a damaged definition of a cell ({error!r}), expected what to_json() wrote") from error
+
+
+def _check_types(graph: Graph, params: dict[str, Param], states: Any, results: Any) -> None:
+    """Types and names of a definition that was read; `check` sees to the rest."""
+    for node in graph.nodes:
+        texts = (node.op, node.size, node.name, node.part, node.bias)
+        if not (all(isinstance(t, str) for t in texts) and all(isinstance(a, int) for a in node.args)):
+            raise TypeError(f"node {node}")
+        if not isinstance(node.value, (int, float)):
+            raise TypeError(f"node {node}")
+    if not all(isinstance(v, int) and v >= 0 for v in graph.sizes.values()) or "input_size" not in graph.sizes:
+        raise TypeError(f"sizes {graph.sizes}")
+    if not all(size in graph.sizes for p in params.values() for size in (*p.slices.values(), p.source or ONE)):
+        raise TypeError("a weight of unknown size")
+    if not states or list(states) != list(results) or not all(s in graph.sizes for s in states.values()):
+        raise TypeError(f"states {states}, results {results}")
+
+
+class Equations:
+    """The equations of one recurrent cell, without weights: derive from it, name the states, write one `step`.
+
+    `states` names the states, "h" or ("h", "c"); as a dict it also gives their sizes: {"h": "proj_size", "c":
+    "hidden_size"}. Every other class attribute that is a number, a truth value or a string is an option with its
+    default: `peephole = False`. `step(self, x, *states)` returns the next states; the first is the output. It runs
+    once, on symbols: `if`s on options are resolved then.
+
+    Args:
+        input_size: I, features of one input.
+        hidden_size: H, units.
+        bias: True: every `linear` has one; "input": only those of the input (one bias per gate, as papers write it);
+            False: none.
+        options: values for the cell's options; OptionError names unknown ones.
+    """
+
+    states: ClassVar[Any] = "h"
+    _tracer: Tracer | None = None
+    _definition: Definition | None = None
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool | Literal["input"] = True, **options: Any
+    ) -> None:
+        super().__init__()
+        self.input_size = positive("input_size", input_size)
+        self.hidden_size = positive("hidden_size", hidden_size)
+        if bias not in (True, False, "input"):
+            raise OptionError(f"got bias={bias!r}, expected True, False or 'input'")
+        self.with_bias = bias
+        for name, value in self.check_options(options).items():
+            setattr(self, name, value)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The cell's options and their default values."""
+        found: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Equations) and base is not Equations:
+                for name, value in vars(base).items():
+                    if not name.startswith("_") and name != "states" and isinstance(value, (bool, int, float, str)):
+                        found[name] = value
+        return found
+
+    @classmethod
+    def check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """All options with their values; OptionError names what is unknown or of the wrong type."""
+        defaults = cls.defaults()
+        for name, value in options.items():
+            if name not in defaults:
+                known = ", ".join(f"{k}={v!r}" for k, v in defaults.items()) or "none"
+                raise OptionError(f"{cls.__name__} got an unknown option {name}={value!r}; its options are: {known}")
+            want = type(defaults[name])
+            fits = isinstance(value, (int, float)) if want is float else isinstance(value, want)
+            if not fits or (isinstance(value, bool) and want is not bool):
+                raise OptionError(f"{cls.__name__} got {name}={value!r}, expected {_article(want.__name__)}")
+        return defaults | {k: type(defaults[k])(v) for k, v in options.items()}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of this cell, with their values."""
+        return {name: getattr(self, name) for name in self.defaults()}
+
+    def step(self, x: Any, *states: Any) -> Any:
+        """The equations of one step in time; to be written by the cell."""
+        raise CellError(f"{type(self).__name__} has no step; write `def step(self, x, {self.states}): ...`")
+
+    # The words of the language; each works inside `step` only.
+
+    def linear(
+        self,
+        names: str,
+        v: Any,
+        *,
+        matrix: str | None = None,
+        size: str = "hidden_size",
+        bias: bool = True,
+        starts: dict[str, float] | None = None,
+    ) -> Any:
+        """Dense products W v + b, one slice of the weights per name: `i, f = self.linear("i f", x)`.
+
+        The slices go to `weight_ih` and `bias_ih` when v does not depend on a state, else to `weight_hh` and
+        `bias_hh`, or to `weight_{matrix}` and `bias_{matrix}`. `size` names an attribute of the cell that holds the
+        number of rows of a slice. `starts` is added to the initial biases of the slices it names.
+        """
+        return self._now("linear").linear(names, v, matrix, size, bias, starts)
+
+    def scale(self, names: str, v: Any) -> Any:
+        """Each unit times its own weight: p * v (peepholes, IndRNN)."""
+        tracer = self._now("scale")
+        return tracer.each("scale", names, v, lambda name, u: tracer.vector(name, u.size) * u)
+
+    def bias(self, name: str, *, size: str = "hidden_size", start: float = 0.0) -> Any:
+        """A vector of weights, one per unit, that starts at `start` plus the usual random values; 0 for `bias=False`."""
+        tracer = self._now("bias")
+        return tracer.vector(name, size, start) if self.with_bias else 0.0
+
+    def norm(self, names: str, v: Any, *, eps: float = 1e-5) -> Any:
+        """Layer norm over the units (Ba et al. 2016): gain * (v - mean) / sqrt(variance + eps) + shift.
+
+        The weights are `{name}_gain`, which starts at one, and `{name}_shift`, which starts at zero.
+        """
+        tracer = self._now("norm")
+
+        def one(name: str, u: Symbol) -> Symbol:
+            count = Symbol(u.graph, u.graph.add(Node("count", name=u.size)))
+            centred = u - apply("sum", u) / count
+            variance = apply("sum", centred * centred) / count
+            unit = centred / apply("sqrt", variance + eps)
+            gain = tracer.vector(f"{name}_gain", u.size, start=1.0, random=False)
+            return unit * gain + tracer.vector(f"{name}_shift", u.size, random=False)
+
+        return tracer.each("norm", names, v, one)
+
+    def _now(self, what: str) -> Tracer:
+        if self._tracer is None:
+            raise CellError(f"{what}(...) was called outside of a step; it has a meaning only inside `step`")
+        return self._tracer
+
+    def definition(self) -> Definition:
+        """The traced equations (traced once and kept)."""
+        if self._definition is None:
+            with _tracing:
+                self._definition = self._trace()
+        return self._definition
+
+    def _trace(self) -> Definition:
+        kind = type(self).__name__
+        states = _named_states(self)
+        sizes = {k: v for k, v in vars(self).items() if k.endswith("_size") and isinstance(v, int) and v > 0}
+        for state, size in states.items():
+            if size not in sizes:
+                raise CellError(f"{kind}: state {state!r} got the size {size!r}, expected one of {', '.join(sizes)}")
+        tracer = Tracer(sizes | {ONE: 1}, self.with_bias)
+        arguments = [tracer.leaf("input", "x", "input_size")]
+        arguments += [tracer.leaf("state", name, size) for name, size in states.items()]
+        _check_signature(self, states)
+        self._tracer = tracer
+        try:
+            returned, variables = watch(self.step, arguments)
+        except CellError as error:
+            raise CellError(f"{kind}.step: {error}") from None
+        finally:
+            self._tracer = None
+        results = _results(kind, tracer.graph, states, returned)
+        graph, results = _prune(tracer, variables, results)
+        return Definition(kind, self.options, states, results, _ordered(tracer.params), graph)
+
+
+def positive(name: str, value: Any) -> int:
+    """`value` as an int of at least 1; OptionError otherwise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise OptionError(f"got {name}={value!r}, expected a whole number of at least 1")
+    return int(value)
+
+
+def _article(word: str) -> str:
+    return {"bool": "True or False", "int": "a whole number", "float": "a number", "str": "a string"}[word]
+
+
+def _named_states(cell: Equations) -> dict[str, str]:
+    """The states and the names of their sizes."""
+    states = cell.states
+    if isinstance(states, str):
+        states = states.split()
+    if not isinstance(states, dict):
+        try:
+            states = dict.fromkeys(states, "hidden_size")
+        except TypeError:
+            states = {}
+    if not states or not all(isinstance(s, str) and s.isidentifier() for s in states):
+        raise CellError(f'{type(cell).__name__} got states={cell.states!r}, expected names such as "h" or ("h", "c")')
+    return states
+
+
+def _check_signature(cell: Equations, states: dict[str, str]) -> None:
+    try:
+        inspect.signature(cell.step).bind(None, *states)
+    except TypeError:
+        want = ", ".join(("self", "x", *states))
+        got = inspect.signature(cell.step)
+        raise CellError(f"{type(cell).__name__}.step got the arguments {got}, expected step({want})") from None
+
+
+def _results(kind: str, graph: Graph, states: dict[str, str], returned: Any) -> dict[str, int]:
+    """The nodes of the next states, from what `step` returned."""
+    values = (returned,) if not isinstance(returned, (tuple, list)) or isinstance(returned, Group) else returned
+    if isinstance(returned, Group) and len(returned) == len(states):
+        values = tuple(returned)
+    if len(values) != len(states):
+        got = "nothing" if returned is None else f"{len(values)} values"
+        raise CellError(f"{kind}.step returned {got}, expected one per state: {', '.join(states)}")
+    results = {}
+    for (state, size), value in zip(states.items(), values, strict=True):
+        if not isinstance(value, Symbol):
+            raise CellError(f"{kind}.step returned a {type(value).__name__} for state {state!r}, expected a traced value")
+        if not graph.same_size(value.size, size):
+            raise CellError(
+                f"{kind}.step returned a vector of size {value.size} = {graph.sizes[value.size]} for state {state!r}, "
+                f"expected {size} = {graph.sizes[size]}"
+            )
+        results[state] = value.index
+    return results
+
+
+def _prune(tracer: Tracer, variables: dict[str, Any], results: dict[str, int]) -> tuple[Graph, dict[str, int]]:
+    """The graph without what no result needs, labelled with the author's names for the values."""
+    old = tracer.graph
+    leaves = [i for i, n in enumerate(old.nodes) if n.op in ("input", "state")]
+    keep = {i: k for k, i in enumerate(old.reachable([*leaves, *results.values()]))}
+    nodes = []
+    for i in keep:
+        n = old.nodes[i]
+        nodes.append(Node(n.op, tuple(keep[a] for a in n.args), n.size, n.name, n.part, n.bias, n.value))
+    labels: dict[int, str] = {}
+    for name, value in variables.items():
+        if isinstance(value, Symbol) and value.index in keep and keep[value.index] not in labels:
+            if old.nodes[value.index].op not in ("input", "state", "const"):
+                labels[keep[value.index]] = name
+    for state, i in results.items():
+        labels[keep[i]] = state
+    return Graph(old.sizes, nodes, labels), {state: keep[i] for state, i in results.items()}
+
+
+def _ordered(params: dict[str, Param]) -> dict[str, Param]:
+    """The order of torch.nn: matrices of input and state, their biases, then the rest as declared."""
+    first = [n for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if n in params]
+    return {n: params[n] for n in (*first, *(n for n in params if n not in first))}

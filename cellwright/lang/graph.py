@@ -1,0 +1,169 @@
+"""The graph of one step: a list of nodes in the order of their computation, and `check`, which says what is legal.
+
+Sizes are names ("input_size", "hidden_size", ...), so that one graph serves every width; `sizes` gives them numbers.
+The size "one" is a single number per row of the batch.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CellError
+from .ops import OPS
+
+ONE = "one"
+# Leaves: x and masks, states of the step before, vectors of weights, numbers, the number of units of a size,
+# and (in gradients) the gradient of an output.
+LEAVES = ("input", "state", "param", "const", "count", "grad")
+# Dense products: rows `part` of the matrix `name`, times the argument, plus the same rows of `bias`; and transposed,
+# where `part` names the rows that meet each argument.
+PRODUCTS = ("linear", "linear_t")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of the step: `op` applied to the earlier nodes `args`, a row of `size` units."""
+
+    op: str
+    args: tuple[int, ...] = ()
+    size: str = ONE
+    name: str = ""
+    part: str = ""
+    bias: str = ""
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Param:
+    """A weight of the cell: [sum of its slices' sizes, source] for a matrix, without `source` for a vector.
+
+    `slices` maps each slice's name to its size, in order of rows. A slice starts at its value in `starts` (else 0),
+    plus a random value where `random` is true.
+    """
+
+    name: str
+    slices: dict[str, str]
+    source: str | None = None
+    starts: dict[str, float] = field(default_factory=dict)
+    random: bool = True
+
+    def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """The shape of the tensor, for these sizes."""
+        rows = sum(sizes[s] for s in self.slices.values())
+        return (rows,) if self.source is None else (rows, sizes[self.source])
+
+    def rows(self, part: str, sizes: dict[str, int]) -> tuple[int, int]:
+        """First row and number of rows of one slice."""
+        names = list(self.slices)
+        before = names[: names.index(part)]
+        return sum(sizes[self.slices[n]] for n in before), sizes[self.slices[part]]
+
+
+@dataclass
+class Graph:
+    """Nodes in order of computation; equal nodes are stored once. `labels` are names for people, by node."""
+
+    sizes: dict[str, int]
+    nodes: list[Node] = field(default_factory=list)
+    labels: dict[int, str] = field(default_factory=dict)
+    _index: dict[Node, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._index = {node: i for i, node in enumerate(self.nodes)}
+
+    def add(self, node: Node) -> int:
+        """Append a node, or find its equal; return its index."""
+        if node not in self._index:
+            self._index[node] = len(self.nodes)
+            self.nodes.append(node)
+        return self._index[node]
+
+    def same_size(self, a: str, b: str) -> bool:
+        """Whether two names of sizes stand for the same number of units."""
+        return a == b or (ONE not in (a, b) and self.sizes[a] == self.sizes[b])
+
+    def reachable(self, roots: Iterable[int]) -> list[int]:
+        """The nodes that `roots` depend on, themselves included, in order of computation."""
+        seen, todo = set(), list(roots)
+        while todo:
+            i = todo.pop()
+            if i not in seen:
+                seen.add(i)
+                todo += self.nodes[i].args
+        return sorted(seen)
+
+    def depends(self, on: Iterable[int]) -> set[int]:
+        """The nodes that depend on any node of `on`, those included."""
+        found = set(on)
+        for i, node in enumerate(self.nodes):
+            if not found.isdisjoint(node.args):
+                found.add(i)
+        return found
+
+    def find(self, op: str) -> dict[str, int]:
+        """The leaves of one kind, by name."""
+        return {node.name: i for i, node in enumerate(self.nodes) if node.op == op}
+
+
+def check(graph: Graph, params: dict[str, Param], results: Iterable[int] = ()) -> None:
+    """Raise CellError unless the graph is legal: known operations, earlier arguments, sizes and slices that fit."""
+
+    def fail(i: int, why: str) -> None:
+        raise CellError(f"node {i} ({graph.nodes[i].op}) of the graph is not legal: {why}")
+
+    for i, node in enumerate(graph.nodes):
+        sizes = [graph.nodes[a].size for a in node.args if 0 <= a < i]
+        if len(sizes) != len(node.args):
+            fail(i, f"its arguments {node.args} must stand before it")
+        if node.size != ONE and node.size not in graph.sizes:
+            fail(i, f"size {node.size!r} is none of {sorted(graph.sizes)}")
+        if node.op in LEAVES:
+            _check_leaf(graph, params, i, fail)
+        elif node.op in PRODUCTS:
+            _check_product(graph, params, i, sizes, fail)
+        elif node.op in OPS:
+            op = OPS[node.op]
+            if len(sizes) != op.arity:
+                fail(i, f"it takes {op.arity} arguments and has {len(sizes)}")
+            if op.kind == "sum" and node.size != ONE:
+                fail(i, "a sum over the units is one number")
+            if op.kind == "spread" and sizes[0] != ONE:
+                fail(i, f"it spreads one number, its argument has size {sizes[0]}")
+            if op.kind == "elementwise" and not all(graph.same_size(s, node.size) for s in sizes):
+                fail(i, f"its arguments have sizes {sizes}, its result {node.size}")
+        else:
+            fail(i, f"the operations are {', '.join(OPS)}")
+    for r in results:
+        if not 0 <= r < len(graph.nodes):
+            raise CellError(f"result {r} is not a node of the graph of {len(graph.nodes)} nodes")
+
+
+def _check_leaf(graph: Graph, params: dict[str, Param], i: int, fail: Any) -> None:
+    node = graph.nodes[i]
+    if node.args:
+        fail(i, "a leaf has no arguments")
+    if node.op == "param":
+        if node.name not in params or params[node.name].source is not None:
+            fail(i, f"there is no vector of weights named {node.name!r}")
+        if params[node.name].slices.get(node.part) != node.size:
+            fail(i, f"{node.name} has no slice {node.part!r} of size {node.size}")
+    if node.op == "count" and node.name not in graph.sizes:
+        fail(i, f"size {node.name!r} is none of {sorted(graph.sizes)}")
+
+
+def _check_product(graph: Graph, params: dict[str, Param], i: int, sizes: list[str], fail: Any) -> None:
+    node, matrix = graph.nodes[i], params.get(graph.nodes[i].name)
+    if matrix is None or matrix.source is None:
+        fail(i, f"there is no matrix named {node.name!r}")
+        return
+    parts = node.part.split()
+    if not parts or not set(parts) <= set(matrix.slices):
+        fail(i, f"{node.name} has the slices {', '.join(matrix.slices)}, not {node.part!r}")
+    wide, narrow = [matrix.slices[p] for p in parts], [matrix.source]
+    takes, gives = (narrow, wide) if node.op == "linear" else (wide, narrow)
+    if len(gives) != 1 or len(takes) != len(sizes) or not all(map(graph.same_size, takes, sizes)):
+        fail(i, f"{node.name} takes sizes {takes}, its arguments have {sizes}")
+    if not graph.same_size(node.size, gives[0]):
+        fail(i, f"{node.name} gives size {gives[0]}, the node has {node.size}")
+    if node.bias and (node.bias not in params or params[node.bias].slices.get(node.part) != gives[0]):
+        fail(i, f"there is no bias {node.bias!r} with the slice {node.part!r}")
