@@ -1,1 +1,137 @@
+"""Cellwright: write a recurrent cell as its equations; train it, run it, look inside it and ship it.
+
+The floors, each importing only from those below it:
+
+    errors   0  the error tree
+    lang     1  from equations to a plan; knows no target, imports no torch
+    cells    2  mathematics only: one short file per family
+    emit     2  targets: torch (the reference, the meaning of the operations), LaTeX
+    nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
+    tasks    4  data, model and metric: the character model
+    train    4  the training loop, run folders
+    app      5  the command line, generation, doctor
+
+The names below are the public surface. Those of `nn` are imported when first used, so that importing the package
+does not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    CellError,
+    CellwrightError,
+    DataError,
+    GradientError,
+    InputError,
+    OptionError,
+    RunError,
+    TargetError,
+)
+from .lang import ACTIVATIONS, Definition, Equations
+from .lang.functions import (
+    clamp,
+    cos,
+    elu,
+    erf,
+    exp,
+    gelu,
+    hard_sigmoid,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    log,
+    maximum,
+    minimum,
+    relu,
+    selu,
+    sigmoid,
+    sign,
+    silu,
+    sin,
+    softplus,
+    softsign,
+    sqrt,
+    sum_units,
+    tanh,
+    where,
+)
+
+if TYPE_CHECKING:
+    from .nn import (
+        GRU,
+        LSTM,
+        RNN,
+        Cell,
+        GRUCell,
+        LSTMCell,
+        Recurrent,
+        RNNCell,
+        available_targets,
+        check_grads,
+        current_target,
+        use_target,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ACTIVATIONS",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Cell",
+    "CellError",
+    "CellwrightError",
+    "DataError",
+    "Definition",
+    "Equations",
+    "GRUCell",
+    "GradientError",
+    "InputError",
+    "LSTMCell",
+    "OptionError",
+    "RNNCell",
+    "Recurrent",
+    "RunError",
+    "TargetError",
+    "available_targets",
+    "check_grads",
+    "clamp",
+    "cos",
+    "current_target",
+    "elu",
+    "erf",
+    "exp",
+    "gelu",
+    "hard_sigmoid",
+    "hard_tanh",
+    "identity",
+    "leaky_relu",
+    "log",
+    "maximum",
+    "minimum",
+    "relu",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "softsign",
+    "sqrt",
+    "sum_units",
+    "tanh",
+    "use_target",
+    "where",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module(".nn", __name__), name)
+    raise AttributeError(f"module 'cellwright' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *globals()})

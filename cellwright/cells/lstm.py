@@ -30,7 +30,7 @@ class LSTM(Equations):
     proj_size = 0
 
     @property
-    def states(self) -> dict[str, str]:  # type: ignore[override]
+    def states(self) -> dict[str, str]:
         """h, the output, and c, the cell state."""
         return {"h": "proj_size" if self.proj_size else "hidden_size", "c": "hidden_size"}
 

@@ -1,0 +1,1 @@
+"""Targets: what a plan becomes. None of them knows a cell."""

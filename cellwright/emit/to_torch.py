@@ -5,8 +5,9 @@ gradients of gradients work. `run` is the forward loop. `run_back` carries out t
 used for training (autograd is), but proves the plan that faster targets compile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ SPELLING: dict[str, Callable[..., Tensor]] = {
     "maximum": lambda a, b: torch.maximum(*_tensors(a, b)),
     "minimum": lambda a, b: torch.minimum(*_tensors(a, b)),
     "less": lambda a, b: (a < b).to(_dtype(a, b)),
-    "where": lambda c, a, b: torch.where(c != 0, *_tensors(a, b, like=c)),
+    "where": lambda c, a, b: _where(c, *_tensors(a, b, like=c)),
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
@@ -54,6 +55,10 @@ def _tensors(*values: Value, like: Tensor | None = None) -> list[Tensor]:
     return [v if isinstance(v, Tensor) else first.new_full((), v) for v in values]
 
 
+def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(condition != 0, a, b)
+
+
 def _dtype(*values: Value) -> torch.dtype:
     return next(v.dtype for v in values if isinstance(v, Tensor))
 
@@ -67,7 +72,7 @@ class _Step:
 
     graph: Graph
     params: dict[str, Param]
-    weights: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
     values: dict[int, Value]
     like: Tensor
     lead: tuple[int, ...]
@@ -78,7 +83,7 @@ class _Step:
         if parts == tuple(param.slices):
             return weight
         spans = [param.rows(part, self.graph.sizes) for part in parts]
-        if all(a + n == b for (a, n), (b, _) in zip(spans, spans[1:], strict=False)):
+        if all(a + n == b for (a, n), (b, _) in pairwise(spans)):
             return weight.narrow(0, spans[0][0], sum(n for _, n in spans))
         return torch.cat([weight.narrow(0, a, n) for a, n in spans])
 
@@ -111,7 +116,7 @@ class _Step:
             result = F.embedding(source, matrix.t())
             result = result if bias is None else result + bias
         sizes = [self.graph.sizes[self.graph.nodes[i].size] for i in p.results]
-        self.values.update(zip(p.results, result.split(sizes, -1), strict=True))
+        self.values.update(zip(p.results, torch.split(result, sizes, -1), strict=True))
 
     def row(self, i: int, units: int) -> Tensor:
         """A value as rows of units, [..., B, units], where a constant or a weight vector may stand for it."""
@@ -119,14 +124,13 @@ class _Step:
         return (value if isinstance(value, Tensor) else self.like.new_full((), value)).expand(*self.lead, units)
 
 
-def _start(plan: Plan, graph: Graph, weights: dict[str, Tensor], inputs: dict[str, Tensor], batch: int) -> _Step:
-    """What is known before any step: constants, weights, and the inputs of all steps."""
+def _start(plan: Plan, graph: Graph, weights: Mapping[str, Tensor], inputs: dict[str, Tensor], like: Tensor) -> _Step:
+    """What is known before any step: constants, weights, and the inputs of all steps. `like` is a state [B, units]."""
     x = inputs["x"]
     leaves = graph.find("input")
-    like = next((w for w in weights.values()), x)
     if not x.is_floating_point() and any(leaves["x"] in n.args and n.op != "linear" for n in graph.nodes):
         x = F.one_hot(x, plan.definition.input_size).to(like.dtype)
-    step = _Step(graph, plan.definition.params, weights, {}, like, (len(x), batch))
+    step = _Step(graph, plan.definition.params, weights, {}, like, (len(x), len(like)))
     for i, node in enumerate(graph.nodes):
         if node.op == "const":
             step.values[i] = node.value
@@ -148,7 +152,7 @@ class Record:
 
 def run(
     plan: Plan,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     inputs: dict[str, Tensor],
     state: dict[str, Tensor],
     reverse: bool = False,
@@ -166,7 +170,7 @@ def run(
     """
     definition, forward = plan.definition, plan.forward
     graph = definition.graph
-    step = _start(plan, graph, weights, inputs, len(next(iter(state.values()))))
+    step = _start(plan, graph, weights, inputs, next(iter(state.values())))
     for stage in forward.hoisted:
         step.stage(stage)
     T, batch = step.lead
@@ -202,7 +206,7 @@ class Gradients:
 
 def run_back(
     plan: Plan,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     inputs: dict[str, Tensor],
     state: dict[str, Tensor],
     done: Record,
@@ -215,7 +219,7 @@ def run_back(
     """
     definition, backward, gradient = plan.definition, plan.backward, plan.gradient
     graph, known = gradient.graph, len(definition.graph.nodes)
-    step = _start(plan, graph, weights, inputs, len(next(iter(state.values()))))
+    step = _start(plan, graph, weights, inputs, next(iter(state.values())))
     T, batch = step.lead
     whole = {i: step.values[i] for i in graph.find("input").values()}
     recompute = stages(graph, backward.recomputed)
@@ -272,7 +276,7 @@ def _weight_gradients(step: _Step, shares: tuple[WeightGradient, ...]) -> dict[s
                 source = F.one_hot(source, sizes["input_size"]).to(g.dtype)
                 step.values[share.source] = source
             total = g.t() @ step.row(share.source, sizes[param.source or ONE]).flatten(0, 1)
-        for part, rows in zip(share.parts, total.split(units), strict=True):
+        for part, rows in zip(share.parts, torch.split(total, units), strict=True):
             first, n = param.rows(part, sizes)
             result[share.name].narrow(0, first, n).add_(rows)
     return result

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ..errors import CellError, OptionError
-from .graph import ONE, Graph, Node, Param, check
+from .graph import LEAVES, ONE, Graph, Node, Param, check
 from .ops import apply
 from .trace import Group, Symbol, Tracer, watch
 
@@ -64,9 +64,7 @@ class Definition:
                 {"name": p.name, "slices": p.slices, "source": p.source, "starts": p.starts, "random": p.random}
                 for p in self.params.values()
             ],
-            "nodes": [
-                [n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes
-            ],
+            "nodes": [[n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes],
             "labels": {str(k): v for k, v in self.graph.labels.items()},
         }
 
@@ -194,7 +192,7 @@ class Equations:
         return tracer.each("scale", names, v, lambda name, u: tracer.vector(name, u.size) * u)
 
     def bias(self, name: str, *, size: str = "hidden_size", start: float = 0.0) -> Any:
-        """A vector of weights, one per unit, that starts at `start` plus the usual random values; 0 for `bias=False`."""
+        """A vector of weights, one per unit: random values around `start`; 0 if the cell has `bias=False`."""
         tracer = self._now("bias")
         return tracer.vector(name, size, start) if self.with_bias else 0.0
 
@@ -211,7 +209,8 @@ class Equations:
             variance = apply("sum", centred * centred) / count
             unit = centred / apply("sqrt", variance + eps)
             gain = tracer.vector(f"{name}_gain", u.size, start=1.0, random=False)
-            return unit * gain + tracer.vector(f"{name}_shift", u.size, random=False)
+            result: Symbol = unit * gain + tracer.vector(f"{name}_shift", u.size, random=False)
+            return result
 
         return tracer.each("norm", names, v, one)
 
@@ -296,7 +295,9 @@ def _results(kind: str, graph: Graph, states: dict[str, str], returned: Any) -> 
     results = {}
     for (state, size), value in zip(states.items(), values, strict=True):
         if not isinstance(value, Symbol):
-            raise CellError(f"{kind}.step returned a {type(value).__name__} for state {state!r}, expected a traced value")
+            raise CellError(
+                f"{kind}.step returned a {type(value).__name__} for state {state!r}, expected a traced value"
+            )
         if not graph.same_size(value.size, size):
             raise CellError(
                 f"{kind}.step returned a vector of size {value.size} = {graph.sizes[value.size]} for state {state!r}, "
@@ -317,9 +318,8 @@ def _prune(tracer: Tracer, variables: dict[str, Any], results: dict[str, int]) -
         nodes.append(Node(n.op, tuple(keep[a] for a in n.args), n.size, n.name, n.part, n.bias, n.value))
     labels: dict[int, str] = {}
     for name, value in variables.items():
-        if isinstance(value, Symbol) and value.index in keep and keep[value.index] not in labels:
-            if old.nodes[value.index].op not in ("input", "state", "const"):
-                labels[keep[value.index]] = name
+        if isinstance(value, Symbol) and value.index in keep and old.nodes[value.index].op not in LEAVES:
+            labels.setdefault(keep[value.index], name)
     for state, i in results.items():
         labels[keep[i]] = state
     return Graph(old.sizes, nodes, labels), {state: keep[i] for state, i in results.items()}

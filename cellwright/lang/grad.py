@@ -64,8 +64,8 @@ def differentiate(definition: Definition) -> Gradient:
         # All products of one matrix with this value go back as a single transposed product.
         for matrix, uses in pending.pop(i, {}).items():
             parts = " ".join(part for part, _ in reversed(uses))
-            gradients = tuple(g.index for _, g in reversed(uses))
-            node = Node("linear_t", gradients, forward.nodes[i].size, name=matrix, part=parts)
+            turned = tuple(g.index for _, g in reversed(uses))
+            node = Node("linear_t", turned, forward.nodes[i].size, name=matrix, part=parts)
             receive(i, Symbol(graph, graph.add(node)))
         if i not in adjoint:
             continue

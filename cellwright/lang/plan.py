@@ -15,6 +15,7 @@ from functools import cached_property
 from .cell import Definition
 from .grad import Gradient, WeightGradient, differentiate
 from .graph import LEAVES, PRODUCTS, Graph
+from .save import choose_saved
 
 
 @dataclass(frozen=True)
@@ -153,29 +154,14 @@ def plan_backward(definition: Definition, gradient: Gradient) -> Backward:
     waiting = graph.depends(i for i in late if graph.nodes[i].op == "linear_t") & late
     loop |= late - waiting
     after = sorted(waiting)
-    results = {g for w in gradient.weights for g in w.gradients} | {i for i in gradient.inputs.values() if i is not None}
+    results = {g for w in gradient.weights for g in w.gradients} | {
+        i for i in gradient.inputs.values() if i is not None
+    }
     later = {a for i in after for a in graph.nodes[i].args} | results
     kept = tuple(sorted(i for i in loop if i in later))
 
     sources = {w.source for w in gradient.weights if w.source is not None}
     wanted = {a for i in (*loop, *after) for a in graph.nodes[i].args if a < known} | sources
-    saved, recomputed = choose_saved(definition, wanted)
+    saved, recomputed = choose_saved(definition.graph, set(definition.results.values()), wanted)
     back = [i for i in sorted(loop) if graph.nodes[i].op != "grad"]
     return Backward(saved, recomputed, stages(graph, back), kept, stages(graph, after), gradient.weights)
-
-
-def choose_saved(definition: Definition, wanted: set[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which of the wanted forward nodes to save, and which to compute again from what is there.
-
-    From the last node to the first: a node whose arguments are all at hand is computed again, which costs less than
-    the memory. A product is never repeated. States and inputs are at hand at every step.
-    """
-    nodes = definition.graph.nodes
-    free = {i for i, node in enumerate(nodes) if node.op in LEAVES} | set(definition.results.values())
-    saved, recomputed = wanted - free, set[int]()
-    for i in sorted(saved, reverse=True):
-        at_hand = free | saved | recomputed
-        if nodes[i].op not in PRODUCTS and all(a in at_hand for a in nodes[i].args):
-            saved.remove(i)
-            recomputed.add(i)
-    return tuple(sorted(saved)), tuple(sorted(recomputed))

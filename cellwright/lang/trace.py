@@ -57,7 +57,9 @@ class Operators:
         if power == 0.5:
             return apply("sqrt", self)
         if not isinstance(power, int) or isinstance(power, bool) or power == 0:
-            raise CellError(f"got the power {power!r}, expected a whole number other than 0, or 0.5; or use exp and log")
+            raise CellError(
+                f"got the power {power!r}, expected a whole number other than 0, or 0.5; or use exp and log"
+            )
         result: Any = self
         for _ in range(abs(power) - 1):
             result = result * self
@@ -230,7 +232,9 @@ class Tracer:
         """A symbol for an input, a state or a vector of weights."""
         return Symbol(self.graph, self.graph.add(Node(op, size=size, name=name, part=part)))
 
-    def declare(self, name: str, part: str, size: str, source: str | None, start: float = 0.0, random: bool = True) -> None:
+    def declare(
+        self, name: str, part: str, size: str, source: str | None, start: float = 0.0, random: bool = True
+    ) -> None:
         """Add the slice `part` to the weights `name`; the same slice again means the same weights."""
         if size not in self.graph.sizes:
             raise CellError(f"{name} got the size {size!r}, expected one of {', '.join(self.graph.sizes)}")

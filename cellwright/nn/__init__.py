@@ -1,0 +1,21 @@
+"""What a PyTorch user touches: cells with weights, layers over sequences, the choice of a target, `check_grads`."""
+
+from .cell import Cell, GRUCell, LSTMCell, RNNCell
+from .check import check_grads
+from .recurrent import GRU, LSTM, RNN, Recurrent
+from .scan import available_targets, current_target, use_target
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Cell",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Recurrent",
+    "available_targets",
+    "check_grads",
+    "current_target",
+    "use_target",
+]

@@ -1,0 +1,108 @@
+"""One cell with its weights, called one step at a time: `output, state = cell(x, state)`."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import cells
+from ..errors import InputError
+from ..lang import Equations
+from .scan import Program, scan
+from .sequences import check_state, read, reference, state_values
+from .weights import initialise, new_parameters
+
+
+class Cell(Equations, nn.Module):
+    """Equations that own their weights: derive from it to write a cell. One call is one step in time.
+
+        class Leaky(Cell):
+            states = "h"
+
+            def step(self, x, h):
+                return 0.9 * h + 0.1 * tanh(self.linear("h", x) + self.linear("h", h))
+
+        output, state = Leaky(3, 5)(torch.randn(8, 3))
+
+    `Recurrent(Leaky, 3, 5)` runs it over sequences. See `cellwright.lang.Equations` for states, options and the words
+    of the language. Weights start as U(-1/sqrt(H), 1/sqrt(H)).
+
+    Args:
+        input_size: I, features of one input.
+        hidden_size: H, units.
+        bias: True, "input" (one bias per gate, on the side of the input) or False.
+        device, dtype: of the weights.
+        options: values for the cell's options.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool | Literal["input"] = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, **options)
+        self._program = Program(self.definition())
+        for name, parameter in new_parameters(self.definition(), device, dtype).items():
+            self.register_parameter(name, parameter)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial weights."""
+        initialise(self.definition(), dict(self.named_parameters()))
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step.
+
+        Args:
+            x: [B, I] or [I]; integers [B] or a single one stand for one-hot vectors.
+            state: as returned by the step before, [B, units] or [units]: a tensor, or a tuple of tensors for a cell
+                with several states; None: zero.
+
+        Returns:
+            output: [B, O] or [O], the first state.
+            state: for the next step.
+        """
+        owner = type(self).__name__
+        if not isinstance(x, Tensor):
+            raise InputError(f"got a {type(x).__name__} as input of {owner}, expected a tensor")
+        weights = dict(self.named_parameters())
+        like = reference(self, x)
+        single = x.dim() == (1 if x.is_floating_point() else 0)
+        rows = x.unsqueeze(0) if single else x
+        if rows.dim() != (2 if x.is_floating_point() else 1):
+            raise InputError(f"got an input of shape {tuple(x.shape)} for one step of {owner}, expected [B, I] or [I]")
+        batch = read(
+            rows.unsqueeze(0), None, None, input_size=self.input_size, batch_first=False, like=like, owner=owner
+        )
+        before = {}
+        sizes = {name: self.definition().state_size(name) for name in self.definition().states}
+        values = [None] * len(sizes) if state is None else state_values(state, list(sizes), owner)
+        for (name, units), value in zip(sizes.items(), values, strict=True):
+            if value is None:
+                before[name] = like.new_zeros(len(rows), units)
+            else:
+                value = check_state(name, value, (units,) if single else (len(rows), units), like)
+                before[name] = value.unsqueeze(0) if single else value
+        scanned = scan(self._program, weights, batch.x, before)
+        after = tuple(s.squeeze(0) if single else s for s in scanned.last.values())
+        return after[0], after[0] if len(after) == 1 else after
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        shown = "".join(f", {k}={v!r}" for k, v in self.options.items() if v != self.defaults()[k])
+        return f"{self.input_size}, {self.hidden_size}{shown}"
+
+
+def with_weights(equations: type[Equations], name: str) -> type[Cell]:
+    """Equations of `cellwright.cells` as a class that owns its weights."""
+    return type(name, (equations, Cell), {"__doc__": equations.__doc__, "__module__": __name__})
+
+
+RNNCell = with_weights(cells.Elman, "RNNCell")
+LSTMCell = with_weights(cells.LSTM, "LSTMCell")
+GRUCell = with_weights(cells.GRU, "GRUCell")

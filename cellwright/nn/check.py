@@ -1,0 +1,179 @@
+"""`check_grads`: proof that the gradients of a cell are those of its equations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..emit.to_torch import Gradients, run, run_back
+from ..errors import GradientError, OptionError
+from ..lang import Definition, Equations, Plan
+from .recurrent import Recurrent
+from .scan import Program
+
+STEPS, BATCH = 4, 3
+STEP_SIZE = 1e-6
+TOLERANCE = 1e-6  # of the slope along a random direction; central differences in float64 leave about 1e-9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One tensor in one case: the slope by finite differences, and by how much each gradient misses it, relatively."""
+
+    case: str
+    name: str
+    slope: float
+    planned: float
+    autograd: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether both gradients agree (a NaN does not)."""
+        return self.planned <= TOLERANCE and self.autograd <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Report:
+    """The checks of one cell; prints as a table."""
+
+    cell: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all gradients agree."""
+        return all(check.ok for check in self.checks)
+
+    def __str__(self) -> str:
+        lines = [f"{self.cell}: gradients against finite differences, relative error along random directions"]
+        for c in self.checks:
+            verdict = "ok" if c.ok else "WRONG"
+            lines.append(
+                f"  {c.case:<18} {c.name:<14} slope {c.slope:+.6e}   planned {c.planned:.1e}"
+                f"   autograd {c.autograd:.1e}   {verdict}"
+            )
+        return "\n".join(lines)
+
+
+def check_grads(
+    cell: type[Equations] | Equations | Recurrent,
+    input_size: int = 3,
+    hidden_size: int = 4,
+    *,
+    seed: int = 0,
+    **options: Any,
+) -> Report:
+    """Prove the gradient of a cell: compare it with finite differences, in float64, over several steps.
+
+    Two gradients are checked, that of the language (which compiled targets use) and torch's through the reference
+    target; with respect to input, initial states and every weight; plainly, with lengths and resets, and against time.
+
+    Args:
+        cell: a class of cells (with sizes and options), a cell, or layers.
+        input_size, hidden_size: I and H, for a class.
+        seed: of the random values and directions.
+        options: of the cell, for a class.
+
+    Returns:
+        A report, which prints as a table. GradientError holds the same table when a gradient is wrong.
+    """
+    if isinstance(cell, type) and issubclass(cell, Equations):
+        definitions = [cell(input_size, hidden_size, **options).definition()]
+    elif isinstance(cell, Equations):
+        definitions = [cell.definition()]
+    elif isinstance(cell, Recurrent):
+        definitions = cell.definitions
+    else:
+        raise OptionError(f"got {cell!r} to check, expected a class of cells, a cell, or a Recurrent layer")
+    checks = [c for k, d in enumerate(definitions) for c in _check(d, seed + k, f"l{k} " if k else "")]
+    report = Report(definitions[0].name, tuple(checks))
+    if not report.ok:
+        raise GradientError(f"gradients do not agree with finite differences\n{report}")
+    return report
+
+
+def _check(definition: Definition, seed: int, prefix: str) -> list[Check]:
+    program = Program(definition)
+    checks = []
+    for case, masks, reverse in (
+        ("plain", False, False),
+        ("lengths, resets", True, False),
+        ("against time", False, True),
+    ):
+        generator = torch.Generator().manual_seed(seed)
+        plan = program.plan(masks, masks)
+        checks += _check_case(plan, prefix + case, masks, reverse, generator)
+    return checks
+
+
+def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: torch.Generator) -> list[Check]:
+    definition = plan.definition
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    sizes = definition.sizes
+    point = {f"weights {n}": 0.5 * random(*p.shape(sizes)) for n, p in definition.params.items()}
+    point |= {f"state {n}": random(BATCH, definition.state_size(n)) for n in definition.states}
+    point["input x"] = random(STEPS, BATCH, definition.input_size)
+    fixed = {}
+    if masks:
+        fixed["valid"] = (torch.arange(STEPS).view(-1, 1, 1) < torch.tensor([STEPS, 2, 0]).view(1, -1, 1)).double()
+        fixed["reset"] = (torch.rand(STEPS, BATCH, 1, generator=generator) < 0.4).double()
+    seeds = {n: random(STEPS, BATCH, definition.state_size(n)) for n in definition.states}
+
+    def group(kind: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {n.split(" ", 1)[1]: v for n, v in values.items() if n.startswith(kind + " ")}
+
+    def call(values: dict[str, Tensor]) -> Any:
+        inputs = group("input", values) | fixed
+        return run(plan, group("weights", values), inputs, group("state", values), reverse, plan.backward.saved)
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        states = call(values).states
+        return torch.stack([(torch.stack(states[n]) * g).sum() for n, g in seeds.items()]).sum()
+
+    def moved(name: str, value: Tensor) -> Tensor:
+        return loss(point | {name: value})
+
+    with torch.no_grad():
+        inputs, state = group("input", point) | fixed, group("state", point)
+        planned = run_back(plan, group("weights", point), inputs, state, call(point), seeds, reverse)
+    leaves = {name: value.clone().requires_grad_() for name, value in point.items()}
+    autograd = dict(
+        zip(leaves, torch.autograd.grad(loss(leaves), list(leaves.values()), allow_unused=True), strict=True)
+    )
+    checks = []
+    for name, value in point.items():
+        direction = random(*value.shape)
+        slope = _slope(partial(moved, name), value, direction)
+        scale = max(abs(slope), 1.0)
+        checks.append(
+            Check(
+                case,
+                name,
+                slope,
+                abs(_along(_named(planned, name), direction) - slope) / scale,
+                abs(_along(autograd[name], direction) - slope) / scale,
+            )
+        )
+    return checks
+
+
+def _named(gradients: Gradients, name: str) -> Tensor | None:
+    kind, name = name.split(" ", 1)
+    table = {"weights": gradients.weights, "state": gradients.states, "input": gradients.inputs}[kind]
+    return table.get(name)
+
+
+def _along(gradient: Tensor | None, direction: Tensor) -> float:
+    return 0.0 if gradient is None else float((gradient * direction).sum())
+
+
+@torch.no_grad()
+def _slope(f: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor) -> float:
+    ahead, behind = f(at + STEP_SIZE * direction), f(at - STEP_SIZE * direction)
+    return float(ahead - behind) / (2 * STEP_SIZE)

@@ -1,0 +1,135 @@
+"""The one place where cells and targets meet: a cell over all steps, in one direction, on the chosen target."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..emit import to_torch
+from ..errors import TargetError
+from ..lang import Definition, Plan, with_reset, with_valid
+
+# Every target by its name: None, or why it is absent.
+_TARGETS: dict[str, str | None] = {
+    "torch": None,
+    "cpu": "compiled CPU kernels are not part of this version",
+    "triton": "GPU kernels are not part of this version; the target torch runs on a GPU too",
+}
+_chosen: list[str] = []
+
+
+def available_targets() -> dict[str, str | None]:
+    """The targets by name, each with None when it can be used, else with the reason why it is absent."""
+    return dict(_TARGETS)
+
+
+def current_target() -> str:
+    """The target in use: what `use_target` chose, else the environment's CELLWRIGHT_TARGET, else "torch"."""
+    return _chosen[-1] if _chosen else _known(os.environ.get("CELLWRIGHT_TARGET", "torch"))
+
+
+class use_target:  # noqa: N801 (it is called like a function)
+    """Choose the target that runs the cells: `use_target("torch")`, for good or for a `with` block.
+
+    TargetError when there is no such target, or when it is absent; `cellwright doctor` lists them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._before = list(_chosen)
+        _chosen[:] = [_known(name)]
+
+    def __enter__(self) -> "use_target":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        _chosen[:] = self._before
+
+
+def _known(name: str) -> str:
+    if name not in _TARGETS:
+        raise TargetError(f"got the target {name!r}, expected one of {', '.join(_TARGETS)}")
+    if reason := _TARGETS[name]:
+        raise TargetError(f"the target {name!r} is absent: {reason}; use 'torch'")
+    return name
+
+
+class Program:
+    """A definition with its plans, one per combination of masks, made when first needed."""
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self._plans: dict[tuple[bool, bool], Plan] = {}
+
+    def plan(self, reset: bool, valid: bool) -> Plan:
+        """The plan with the masks that are in use."""
+        if (reset, valid) not in self._plans:
+            definition = with_reset(self.definition) if reset else self.definition
+            self._plans[reset, valid] = Plan(with_valid(definition) if valid else definition)
+        return self._plans[reset, valid]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a scan gives.
+
+    output: [T, B, O], zero in the padding.
+    states: the states after every step, [T, B, units] by name; empty unless asked for.
+    last: the states after the last (valid) step, [B, units] by name.
+    """
+
+    output: Tensor
+    states: dict[str, Tensor]
+    last: dict[str, Tensor]
+
+
+def scan(
+    program: Program,
+    weights: Mapping[str, Tensor],
+    x: Tensor,
+    state: dict[str, Tensor],
+    *,
+    reverse: bool = False,
+    valid: Tensor | None = None,
+    reset: Tensor | None = None,
+    every: bool = False,
+) -> Scanned:
+    """Run a cell over all steps.
+
+    Args:
+        program: the cell.
+        weights: by their names in the definition.
+        x: [T, B, I], or integers [T, B] for one-hot vectors.
+        state: before the first step, [B, units] each.
+        reverse: from the last step to the first.
+        valid: [T, B] of bool; false: padding, the states stay as they were and the output is zero.
+        reset: [T, B] of bool; true: a new sequence begins here. The state does not pass between this step and the
+            one before it, in either direction of time.
+        every: also give all states after every step.
+    """
+    current_target()
+    like = next(iter(state.values()))
+    inputs = {"x": x}
+    if reset is not None:
+        if reverse:
+            # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
+            reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
+        inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
+    if valid is not None:
+        inputs["valid"] = valid.unsqueeze(-1).to(like.dtype)
+        # What stands in the padding may be anything, NaN included.
+        x_valid = valid if x.dim() == 2 else valid.unsqueeze(-1)
+        inputs["x"] = torch.where(x_valid, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    plan = program.plan(reset is not None, valid is not None)
+    record = to_torch.run(plan, weights, inputs, state, reverse)
+    names = list(record.states)
+    if not len(x):
+        empty = {name: s.new_zeros(0, *s.shape) for name, s in state.items()}
+        return Scanned(empty[names[0]], empty if every else {}, dict(state))
+    output = torch.stack(record.states[names[0]])
+    states = {name: torch.stack(record.states[name]) if k else output for k, name in enumerate(names) if every}
+    if valid is not None:
+        output = torch.where(valid.unsqueeze(-1), output, torch.zeros_like(output))
+    return Scanned(output, states, {name: values[0 if reverse else -1] for name, values in record.states.items()})

@@ -1,0 +1,178 @@
+"""What a layer is given, brought into one form and checked: a batch of sequences, [T, B, ...], with its masks.
+
+Everything that a caller may get wrong about shapes, dtypes, devices and lengths is answered here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """`x` [T, B, I] or integers [T, B]; `valid` and `reset` [T, B] of bool, or None; how the caller laid it out."""
+
+    x: Tensor
+    valid: Tensor | None
+    reset: Tensor | None
+    batched: bool
+    batch_first: bool
+    packed: PackedSequence | None
+
+    def lay_out(self, output: Tensor) -> Tensor | PackedSequence:
+        """An output [T, B, O] in the layout in which x came."""
+        if self.packed is not None:
+            _, batch_sizes, order, inverse = self.packed
+            lengths = _packed_lengths(self.packed)
+            if order is not None:
+                output, lengths = output.index_select(1, order), lengths[order.cpu()]
+            data = pack_padded_sequence(output, lengths).data
+            return PackedSequence(data, batch_sizes, order, inverse)
+        if not self.batched:
+            return output.squeeze(1)
+        return output.transpose(0, 1) if self.batch_first else output
+
+
+def read(
+    x: Any, lengths: Any, reset: Any, *, input_size: int, batch_first: bool, like: Tensor, owner: str
+) -> Sequences:
+    """Check what a layer was given. `like` is one of its weights; `owner` names the layer in errors."""
+    packed = x if isinstance(x, PackedSequence) else None
+    if packed is not None:
+        if lengths is not None:
+            raise InputError("got lengths together with a PackedSequence, which has its own; expected one of the two")
+        x, _ = pad_packed_sequence(packed)
+        lengths, batch_first = _packed_lengths(packed), False
+    if not isinstance(x, Tensor):
+        raise InputError(f"got a {type(x).__name__} as input of {owner}, expected a tensor or a PackedSequence")
+    whole = not x.is_floating_point()
+    batched = x.dim() == (2 if whole else 3)
+    _check_x(x, batched, whole, input_size, batch_first, like, owner)
+    x = x.long() if whole else x
+    if not batched:
+        x = x.unsqueeze(1)
+    elif batch_first:
+        x = x.transpose(0, 1)
+    T, B = x.shape[:2]
+    valid = _valid(lengths, T, B, x.device)
+    _check_symbols(x, valid, input_size, owner)
+    starts = _reset(reset, T, B, batched, batch_first and batched, x.device)
+    return Sequences(x, valid, starts, batched, batch_first and batched, packed)
+
+
+def reference(module: nn.Module, x: Any) -> Tensor:
+    """A tensor with the dtype and device that a module works in: a weight; without weights, x."""
+    weight = next(module.parameters(), None)
+    if weight is None:
+        return x if isinstance(x, Tensor) and x.is_floating_point() else torch.empty(0)
+    return weight
+
+
+def check_state(name: str, value: Any, want: tuple[int, ...], like: Tensor) -> Tensor:
+    """`value`, which must be a state of the shape `want` with the dtype and device of `like`."""
+    if not isinstance(value, Tensor) or tuple(value.shape) != want:
+        got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"got state {name!r} of {got}, expected a tensor {list(want)}")
+    mixed = torch.is_autocast_enabled(like.device.type) and value.is_floating_point()
+    if (value.dtype != like.dtype and not mixed) or value.device != like.device:
+        raise InputError(
+            f"got state {name!r} of {value.dtype} on {value.device}, expected {like.dtype} on {like.device} "
+            "like the weights"
+        )
+    return value
+
+
+def state_values(state: Any, names: list[str], owner: str) -> tuple[Any, ...]:
+    """The values of one state: a tensor for a cell with one state, a tuple for several."""
+    values = (state,) if isinstance(state, Tensor) else state
+    if not isinstance(values, (tuple, list)) or len(values) != len(names):
+        got = f"{len(values)} values" if isinstance(values, (tuple, list)) else f"a {type(state).__name__}"
+        want = f"a tuple of tensors ({', '.join(names)})" if len(names) > 1 else f"a tensor ({names[0]})"
+        raise InputError(f"got {got} as state of {owner}, expected {want}")
+    return tuple(values)
+
+
+def _packed_lengths(packed: PackedSequence) -> Tensor:
+    """Lengths in the caller's order, on the CPU."""
+    sizes = packed.batch_sizes
+    lengths = (sizes.unsqueeze(0) > torch.arange(int(sizes[0])).unsqueeze(1)).sum(1)
+    return lengths if packed.unsorted_indices is None else lengths[packed.unsorted_indices.cpu()]
+
+
+def _check_x(
+    x: Tensor, batched: bool, whole: bool, input_size: int, batch_first: bool, like: Tensor, owner: str
+) -> None:
+    shape = tuple(x.shape)
+    order = "[B, T" if batch_first else "[T, B"
+    if x.dtype.is_complex or x.dtype == torch.bool:
+        raise InputError(f"got an input of dtype {x.dtype}, expected {like.dtype}, or integers for one-hot vectors")
+    if not batched and x.dim() != (1 if whole else 2):
+        want = f"{order}] or [T]" if whole else f"{order}, I] or [T, I]"
+        raise InputError(f"got an input of shape {shape} and dtype {x.dtype} for {owner}, expected {want}")
+    if not whole and shape[-1] != input_size:
+        raise InputError(
+            f"input of shape {shape} has {shape[-1]} features in its last dimension, "
+            f"{owner} expects input_size={input_size}"
+        )
+    if not whole and x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise InputError(
+            f"got an input of dtype {x.dtype}, the weights of {owner} have {like.dtype}; "
+            f"convert one of them: x.to({like.dtype}) or layer.to({x.dtype})"
+        )
+    if x.device != like.device:
+        raise InputError(
+            f"got an input on {x.device}, the weights of {owner} are on {like.device}; "
+            "move one of them: x.to(device) or layer.to(device)"
+        )
+
+
+def _check_symbols(x: Tensor, valid: Tensor | None, input_size: int, owner: str) -> None:
+    if x.is_floating_point() or not x.numel():
+        return
+    wrong = (x < 0) | (x >= input_size)
+    if valid is not None:
+        wrong = wrong & valid
+    if wrong.any():
+        raise InputError(
+            f"got the integer {int(x[wrong][0])} in the input; it stands for a one-hot vector, "
+            f"and {owner} with input_size={input_size} expects 0 to {input_size - 1}"
+        )
+
+
+def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
+    """[T, B] of bool from the lengths; None without lengths, or when all sequences are full."""
+    if lengths is None:
+        return None
+    if not isinstance(lengths, Tensor):
+        if not isinstance(lengths, Sequence) or not all(isinstance(n, int) for n in lengths):
+            raise InputError(f"got lengths {lengths!r}, expected whole numbers: a list or a tensor [B]")
+        lengths = torch.tensor(list(lengths), dtype=torch.int64)
+    if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.is_complex():
+        raise InputError(f"got lengths of dtype {lengths.dtype}, expected integers")
+    if tuple(lengths.shape) != (B,):
+        raise InputError(f"got lengths of shape {tuple(lengths.shape)}, expected [{B}], one per sequence of the batch")
+    lengths = lengths.to(device)
+    wrong = (lengths < 0) | (lengths > T)
+    if wrong.any():
+        where = int(wrong.nonzero()[0])
+        raise InputError(f"got the length {int(lengths[where])} for sequence {where}, expected 0 to T = {T}")
+    valid: Tensor = torch.arange(T, device=device).unsqueeze(1) < lengths
+    return valid
+
+
+def _reset(reset: Any, T: int, B: int, batched: bool, batch_first: bool, device: torch.device) -> Tensor | None:
+    """[T, B] of bool from the caller's `reset`, which is laid out like x."""
+    if reset is None:
+        return None
+    want = (T,) if not batched else (B, T) if batch_first else (T, B)
+    if not isinstance(reset, Tensor) or reset.is_complex() or tuple(reset.shape) != want:
+        got = f"shape {tuple(reset.shape)}" if isinstance(reset, Tensor) else type(reset).__name__
+        raise InputError(f"got reset of {got}, expected a tensor of bool {list(want)}, laid out like the input")
+    starts: Tensor = (reset != 0).to(device)
+    return starts.unsqueeze(1) if not batched else starts.transpose(0, 1) if batch_first else starts
