@@ -23,7 +23,10 @@ class Elman(Equations):
 
     def step(self, x: Any, h: Any) -> Any:
         """One step: the next hidden state."""
-        if self.activation not in ACTIVATIONS:
-            raise OptionError(f"got activation={self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
         f = ACTIVATIONS[self.activation]
         return f(self.linear("h", x) + self.linear("h", h))
+
+    def check(self) -> None:
+        """The activation must be one of the table."""
+        if self.activation not in ACTIVATIONS:
+            raise OptionError(f"got activation={self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")

@@ -36,8 +36,6 @@ class LSTM(Equations):
 
     def step(self, x: Any, h: Any, c: Any) -> Any:
         """One step: the next hidden state and cell state."""
-        self.check()
-
         def peep(name: str, c: Any) -> Any:
             return self.scale(name, c) if self.peephole else 0
 

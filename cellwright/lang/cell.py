@@ -2,13 +2,14 @@
 
 import inspect
 import threading
+import traceback
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ..errors import CellError, OptionError
+from ..errors import CellError, CellwrightError, OptionError
 from .graph import LEAVES, ONE, Graph, Node, Param, check
 from .ops import apply
-from .trace import Group, Symbol, Tracer, watch
+from .trace import Symbol, Tracer, watch
 
 _tracing = threading.Lock()
 FORMAT = 1
@@ -131,6 +132,10 @@ class Equations:
         self.with_bias = bias
         for name, value in self.check_options(options).items():
             setattr(self, name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Raise OptionError for sizes and options that do not go together; cells add their own rules."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -242,6 +247,12 @@ class Equations:
             returned, variables = watch(self.step, arguments)
         except CellError as error:
             raise CellError(f"{kind}.step: {error}") from None
+        except CellwrightError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}, line {place.lineno}"
+            raise CellError(f"{kind}.step could not be traced: {type(error).__name__}: {error} ({where})") from error
         finally:
             self._tracer = None
         results = _results(kind, tracer.graph, states, returned)
@@ -286,10 +297,8 @@ def _check_signature(cell: Equations, states: dict[str, str]) -> None:
 
 def _results(kind: str, graph: Graph, states: dict[str, str], returned: Any) -> dict[str, int]:
     """The nodes of the next states, from what `step` returned."""
-    values = (returned,) if not isinstance(returned, (tuple, list)) or isinstance(returned, Group) else returned
-    if isinstance(returned, Group) and len(returned) == len(states):
-        values = tuple(returned)
-    if len(values) != len(states):
+    values = returned if isinstance(returned, (tuple, list)) else (returned,)
+    if returned is None or len(values) != len(states):
         got = "nothing" if returned is None else f"{len(values)} values"
         raise CellError(f"{kind}.step returned {got}, expected one per state: {', '.join(states)}")
     results = {}

@@ -166,7 +166,7 @@ class Symbol(Operators):
         op = OPS[name]
         if len(args) != op.arity:
             raise CellError(f"{name}() takes {op.arity} arguments, got {len(args)}")
-        if name in _NEUTRAL and not isinstance(args[1], Symbol) and args[1] == _NEUTRAL[name]:
+        if name in _NEUTRAL and isinstance(args[1], (int, float)) and args[1] == _NEUTRAL[name]:
             return args[0]
         symbols = _alike(name, args)
         size = ONE if op.kind == "sum" else symbols[0].size

@@ -92,7 +92,7 @@ def state_values(state: Any, names: list[str], owner: str) -> tuple[Any, ...]:
     """The values of one state: a tensor for a cell with one state, a tuple for several."""
     values = (state,) if isinstance(state, Tensor) else state
     if not isinstance(values, (tuple, list)) or len(values) != len(names):
-        got = f"{len(values)} values" if isinstance(values, (tuple, list)) else f"a {type(state).__name__}"
+        got = f"{len(values)} values" if isinstance(state, (tuple, list)) else f"a {type(state).__name__}"
         want = f"a tuple of tensors ({', '.join(names)})" if len(names) > 1 else f"a tensor ({names[0]})"
         raise InputError(f"got {got} as state of {owner}, expected {want}")
     return tuple(values)

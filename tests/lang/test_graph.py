@@ -1,0 +1,97 @@
+"""`check` and definitions as data: what is not legal is refused, what is legal survives JSON."""
+
+import contextlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellwright.cells import GRU, LSTM, Elman
+from cellwright.errors import CellError
+from cellwright.lang import Definition, Equations, Graph, Node, Param, check
+
+SIZES = {"input_size": 2, "hidden_size": 3, "one": 1}
+PARAMS = {
+    "W": Param("W", {"a": "hidden_size"}, "input_size"),
+    "b": Param("b", {"a": "hidden_size"}),
+}
+X = Node("input", size="input_size", name="x")
+H = Node("state", size="hidden_size", name="h")
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (Node("tan", (1,), "hidden_size"), "the operations are"),
+        (Node("tanh", (5,), "hidden_size"), "must stand before it"),
+        (Node("tanh", (1, 1), "hidden_size"), "takes 1 arguments and has 2"),
+        (Node("add", (0, 1), "hidden_size"), "its arguments have sizes"),
+        (Node("tanh", (1,), "width"), "size 'width' is none of"),
+        (Node("sum", (1,), "hidden_size"), "is one number"),
+        (Node("spread", (1,), "hidden_size"), "spreads one number"),
+        (Node("linear", (0,), "hidden_size", name="V", part="a"), "no matrix named 'V'"),
+        (Node("linear", (0,), "hidden_size", name="b", part="a"), "no matrix named 'b'"),
+        (Node("linear", (0,), "hidden_size", name="W", part="z"), "has the slices a, not 'z'"),
+        (Node("linear", (1,), "hidden_size", name="W", part="a"), "takes sizes"),
+        (Node("linear", (0,), "input_size", name="W", part="a"), "gives size hidden_size"),
+        (Node("linear", (0,), "hidden_size", name="W", part="a", bias="c"), "no bias 'c'"),
+        (Node("linear_t", (0,), "input_size", name="W", part="a"), "takes sizes"),
+        (Node("param", size="hidden_size", name="b", part="z"), "no slice 'z'"),
+        (Node("param", size="hidden_size", name="W", part="a"), "no vector of weights named 'W'"),
+        (Node("const", (0,), "hidden_size"), "a leaf has no arguments"),
+        (Node("count", name="width"), "size 'width'"),
+    ],
+)
+def test_check_refuses(node: Node, message: str) -> None:
+    with pytest.raises(CellError, match=message):
+        check(Graph(SIZES, [X, H, node]), PARAMS)
+
+
+def test_check_accepts_what_is_legal() -> None:
+    good = Node("linear", (0,), "hidden_size", name="W", part="a", bias="b")
+    check(Graph(SIZES, [X, H, good, Node("add", (1, 2), "hidden_size")]), PARAMS, [3])
+    with pytest.raises(CellError, match="result 4 is not a node"):
+        check(Graph(SIZES, [X, H, good, Node("add", (1, 2), "hidden_size")]), PARAMS, [4])
+
+
+def test_equal_nodes_are_stored_once() -> None:
+    graph = Graph(SIZES)
+    assert graph.add(X) == graph.add(X) == 0
+
+
+@pytest.mark.parametrize("cell", [Elman(3, 5), LSTM(3, 5, peephole=True, proj_size=2), GRU(3, 5, reset_after=False)])
+def test_json_round_trip(cell: Equations) -> None:
+    definition = cell.definition()
+    assert Definition.from_json(json.loads(json.dumps(definition.to_json()))) == definition
+
+
+@given(st.data())
+def test_damaged_json_is_a_cell_error(data: Any) -> None:
+    """Any one value of the JSON replaced by another type never gives anything but CellError or a legal definition."""
+    tree = json.loads(json.dumps(LSTM(2, 3).definition().to_json()))
+    node, path = tree, []
+    while isinstance(node, (dict, list)) and node:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        path.append((node, data.draw(st.sampled_from(keys))))
+        node = node[path[-1][1]]
+        if data.draw(st.booleans()):
+            break
+    parent, key = path[-1]
+    parent[key] = data.draw(st.sampled_from([None, -1, 10**6, "q", [], {}, 1.5, True]))
+    with contextlib.suppress(CellError):
+        Definition.from_json(tree)
+
+
+@pytest.mark.parametrize("broken", [None, [], {}, "text", {"format": 99}])
+def test_json_of_something_else(broken: Any) -> None:
+    with pytest.raises(CellError):
+        Definition.from_json(broken)
+
+
+def test_a_definition_checks_itself() -> None:
+    definition = Elman(2, 3).definition()
+    with pytest.raises(CellError):
+        replace(definition, results={"h": 99})
