@@ -1,0 +1,129 @@
+"""The main job: training a character model, beside the same model with torch.nn.LSTM.
+
+    python -m benchmarks.charlm [--quick] [--json FILE]
+
+Both models get the same weights and the same text. First they must agree on loss and gradients; then their steps are
+timed in turns, and the medians compared: absolute times mean little on a shared machine, the ratio does.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+import cellwright
+from cellwright.cells import LSTM
+from cellwright.tasks.charlm import CharModel
+
+SYMBOLS = 96
+CASES = (
+    ("2 x LSTM 128, batch 50, 50 steps", 2, 128, 50, 50),
+    ("2 x LSTM 512, batch 64, 128 steps", 2, 512, 64, 128),
+)
+
+
+class Peer(nn.Module):
+    """The same model with torch.nn.LSTM, which needs the one-hot vectors written out."""
+
+    def __init__(self, layers: int, hidden: int) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(SYMBOLS, hidden, layers)
+        self.output = nn.Linear(hidden, SYMBOLS)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        output, _ = self.recurrent(one_hot(ids, SYMBOLS).float())
+        return self.output(output)
+
+
+def pair(layers: int, hidden: int) -> tuple[nn.Module, nn.Module]:
+    """Our model and torch's, with the same weights."""
+    torch.manual_seed(0)
+    sizes = [SYMBOLS] + [hidden] * (layers - 1)
+    ours = CharModel([LSTM(size, hidden).definition() for size in sizes], SYMBOLS)
+    theirs = Peer(layers, hidden)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, theirs
+
+
+def loss_of(model: nn.Module, ids: Tensor) -> Tensor:
+    result = model(ids[:-1])
+    logits = result[0] if isinstance(result, tuple) else result
+    return cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
+
+
+def agree(ours: nn.Module, theirs: nn.Module, ids: Tensor) -> None:
+    """Loss within 1e-5, gradients within 1e-5 of each other; SystemExit otherwise: no speed without that."""
+    losses = [loss_of(model, ids) for model in (ours, theirs)]
+    for loss in losses:
+        loss.backward()
+    errors = [abs(float(losses[0]) - float(losses[1]))]
+    errors += [
+        float((a.grad - b.grad).abs().max()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+    ]
+    if not max(errors) < 1e-5:
+        raise SystemExit(f"the two models do not agree: {max(errors):.1e}")
+
+
+def stepper(model: nn.Module, ids: Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(model, ids).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+
+    return step
+
+
+def interleaved(steps: list[Callable[[], None]], rounds: int) -> list[float]:
+    """Median seconds of each, timed in turns after two rounds of warm-up."""
+    times: list[list[float]] = [[] for _ in steps]
+    for k in range(rounds + 2):
+        for step, seen in zip(steps, times, strict=True):
+            start = time.perf_counter()
+            step()
+            if k >= 2:
+                seen.append(time.perf_counter() - start)
+    return [statistics.median(seen) for seen in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the small case only, few rounds")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    print(
+        f"cellwright {cellwright.__version__}, target {cellwright.current_target()}; torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; {platform.processor() or platform.machine()}, "
+        f"Python {platform.python_version()}; float32"
+    )
+    for name, layers, hidden, batch, steps in CASES[:1] if arguments.quick else CASES:
+        ours, theirs = pair(layers, hidden)
+        ids = torch.randint(0, SYMBOLS, (steps + 1, batch))
+        agree(ours, theirs, ids)
+        rounds = 5 if arguments.quick else 15 if hidden > 256 else 40
+        mine, peer = interleaved([stepper(ours, ids), stepper(theirs, ids)], rounds)
+        characters = batch * steps
+        results.append(
+            {"case": name, "cellwright": characters / mine, "torch": characters / peer, "ratio": peer / mine}
+        )
+        print(
+            f"{name:36} cellwright {characters / mine:9,.0f} characters/s   torch.nn.LSTM {characters / peer:9,.0f}"
+            f"   ratio {peer / mine:.2f}x"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"torch": torch.__version__, "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Every block of the documents is run: Python as it stands, commands with fewer steps, the tree against the folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/from-equations-to-a-loop.md")
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_no_block_is_of_a_kind_that_nobody_runs() -> None:
+    for page in (*PAGES, "CONTRIBUTING.md"):
+        kinds = re.findall(r"^```(\w*)\n.*?^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+        assert set(kinds) <= {"python", "sh", "text"}, page
+
+
+def test_the_readme_shows_code_early() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert lines.index("```python") < 25
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_run(page: str, tmp_path: Path) -> None:
+    """All blocks of a page, one after the other, in a Python of their own: classes need their source."""
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_graph_in_the_essay_is_what_its_block_prints() -> None:
+    page = PAGES[1]
+    names: dict[str, Any] = {}
+    printed: list[str] = []
+    first, second = blocks(page, "python")[:2]
+    exec(first, names)
+    exec(second, names | {"print": lambda *a: printed.append(" ".join(map(str, a)))})
+    assert "\n".join(line.rstrip() for line in printed) == "\n".join(
+        line.rstrip() for line in blocks(page, "text")[0].splitlines()
+    )
+
+
+def test_the_equations_in_the_readme_are_those_of_the_lstm() -> None:
+    from cellwright.cells import LSTM
+    from cellwright.lang.show import text
+
+    shown = next(b for b in blocks("README.md", "text") if b.startswith("equations"))
+    assert shown in text(LSTM(3, 4).definition()) + "\n"
+
+
+def commands(page: str) -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_commands_run(tmp_path: Path) -> None:
+    """In order, in an empty folder, with the files that the page speaks of."""
+    prose = "It was the best of times, it was the worst of times. The age of wisdom, the age of foolishness.\n" * 80
+    (tmp_path / "book.txt").write_text(prose)
+    (tmp_path / "other.txt").write_text(prose[:500])
+    (tmp_path / "mine.py").write_text(blocks("README.md", "python")[0].split("print(check_grads")[0])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ours = [c for c in commands("README.md") if c.startswith("cellwright")]
+    assert len(ours) >= 7
+    for command in ours:
+        words = shlex.split(command)
+        if words[1] == "train":
+            words = [{"2000": "4", "3000": "6", "128": "12"}.get(w, w) for w in words]
+            words += [] if "--resume" in words else ["--batch", "8", "--chunk", "16", "--eval-every", "2"]
+        done = subprocess.run(
+            words, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert (tmp_path / "runs" / "book" / "best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_exist(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {c.split()[1] for c in commands(page) if c.startswith("make ")}
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_tree_is_the_folder() -> None:
+    """Every name in the README's tree is there, and every folder and file of the package is in the tree."""
+    tree = next(b for b in blocks("README.md", "text") if b.startswith("cellwright/"))
+    for line in tree.splitlines():
+        name, _, _ = line.strip().partition(" ")
+        folder = ROOT / "cellwright" / name if line.startswith("  ") else ROOT / name
+        assert folder.exists(), name
+    for folder in (ROOT / "cellwright").iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            (line,) = [row for row in tree.splitlines() if row.strip().startswith(folder.name + "/")]
+            for file in folder.glob("*.py"):
+                if file.stem != "__init__":
+                    assert re.search(rf"\b{file.stem}\b", line), f"{file} is not in the tree"
+
+
+def test_files_of_a_floor_are_short() -> None:
+    """A file over 400 lines asks for a reason."""
+    for file in (ROOT / "cellwright").rglob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            assert target.startswith("http") or ((ROOT / page).parent / target).exists(), (page, target)
