@@ -39,6 +39,7 @@ class Peer(nn.Module):
         self.output = nn.Linear(hidden, SYMBOLS)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Ids [T, B] to logits [T, B, V]."""
         output, _ = self.recurrent(one_hot(ids, SYMBOLS).float())
         return self.output(output)
 
@@ -54,6 +55,7 @@ def pair(layers: int, hidden: int) -> tuple[nn.Module, nn.Module]:
 
 
 def loss_of(model: nn.Module, ids: Tensor) -> Tensor:
+    """Nats per character of ids [T + 1, B]."""
     result = model(ids[:-1])
     logits = result[0] if isinstance(result, tuple) else result
     return cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
@@ -64,15 +66,15 @@ def agree(ours: nn.Module, theirs: nn.Module, ids: Tensor) -> None:
     losses = [loss_of(model, ids) for model in (ours, theirs)]
     for loss in losses:
         loss.backward()
-    errors = [abs(float(losses[0]) - float(losses[1]))]
-    errors += [
-        float((a.grad - b.grad).abs().max()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
-    ]
+    errors = [abs(losses[0].item() - losses[1].item())]
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        errors.append((a.grad - b.grad).abs().max().item())
     if not max(errors) < 1e-5:
         raise SystemExit(f"the two models do not agree: {max(errors):.1e}")
 
 
 def stepper(model: nn.Module, ids: Tensor) -> Callable[[], None]:
+    """One update of the weights, with everything that training does."""
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
 
     def step() -> None:
@@ -97,6 +99,7 @@ def interleaved(steps: list[Callable[[], None]], rounds: int) -> list[float]:
 
 
 def main() -> None:
+    """Check, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the small case only, few rounds")
     parser.add_argument("--json", type=Path, help="also write the results here")
@@ -114,12 +117,11 @@ def main() -> None:
         rounds = 5 if arguments.quick else 15 if hidden > 256 else 40
         mine, peer = interleaved([stepper(ours, ids), stepper(theirs, ids)], rounds)
         characters = batch * steps
-        results.append(
-            {"case": name, "cellwright": characters / mine, "torch": characters / peer, "ratio": peer / mine}
-        )
+        ratio = peer / mine
+        results.append({"case": name, "cellwright": characters / mine, "torch": characters / peer, "ratio": ratio})
         print(
             f"{name:36} cellwright {characters / mine:9,.0f} characters/s   torch.nn.LSTM {characters / peer:9,.0f}"
-            f"   ratio {peer / mine:.2f}x"
+            f"   ratio {ratio:.2f}x"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps({"torch": torch.__version__, "results": results}, indent=2) + "\n")

@@ -4,7 +4,7 @@ from cellwright import Cell, sigmoid, tanh
 
 
 class Leaky(Cell):
-    """Each unit learns how fast it forgets: h_t = (1 - a) h_{t-1} + a tanh(W x_t + R h_{t-1} + b), a = sigmoid(rate)."""
+    """Each unit learns how fast it forgets: h_t = (1 - a) h_{t-1} + a tanh(W x_t + R h_{t-1} + b)."""
 
     states = "h"
 
