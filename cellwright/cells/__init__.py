@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -23,10 +24,10 @@ def find(spec: str) -> type[Equations]:
     """
     if spec.lower() in BY_NAME:
         return BY_NAME[spec.lower()]
-    path, _, name = spec.partition(".py")
-    if not _:
+    parts = re.fullmatch(r"(.+\.py)(?::(\w+))?", spec)
+    if not parts:
         raise OptionError(f"got the cell {spec!r}, expected {', '.join(BY_NAME)} or path/to/file.py:MyCell")
-    file = Path(path + ".py").expanduser()
+    file, name = Path(parts[1]).expanduser(), parts[2]
     if not file.is_file():
         raise OptionError(f"got the cell {spec!r}, but there is no file {file}")
     found = {
@@ -34,7 +35,7 @@ def find(spec: str) -> type[Equations]:
         for k, v in _load(file).items()
         if isinstance(v, type) and issubclass(v, Equations) and v.__module__ == _module_name(file)
     }
-    wanted = name.removeprefix(":") or (next(iter(found)) if len(found) == 1 else "")
+    wanted = name or (next(iter(found)) if len(found) == 1 else "")
     if wanted not in found:
         listed = ", ".join(found) or "no class derived from cellwright.Cell"
         raise OptionError(f"got the cell {spec!r}; {file} has {listed}; write {file}:NAME with one of its cells")
@@ -57,13 +58,13 @@ def _load(file: Path) -> dict[str, object]:
         spec.loader.exec_module(module)
     except CellwrightError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(file, error)
         raise OptionError(f"{file}{line} could not be run: {type(error).__name__}: {error}") from error
     return vars(module)
 
 
-def _line_in(file: Path, error: Exception) -> str:
+def _line_in(file: Path, error: BaseException) -> str:
     """ ", line N" of the user's file that the error came from."""
     line, trace = getattr(error, "lineno", None), error.__traceback__
     while trace is not None:

@@ -36,6 +36,7 @@ class LSTM(Equations):
 
     def step(self, x: Any, h: Any, c: Any) -> Any:
         """One step: the next hidden state and cell state."""
+
         def peep(name: str, c: Any) -> Any:
             return self.scale(name, c) if self.peephole else 0
 

@@ -1,5 +1,6 @@
 """The equations of a cell as LaTeX (package amsmath)."""
 
+import re
 from typing import ClassVar
 
 from ..lang.cell import Definition
@@ -41,8 +42,11 @@ class LatexWriter(Writer):
 
     def name(self, i: int, k: int) -> str:
         """The left side of a line, with its time."""
-        label = self.states.get(i) or self.graph.labels.get(i, f"a_{k}")
-        return _at(label, "t")
+        return _at(self.states.get(i) or self.graph.labels.get(i, f"a_{k}"), "t")
+
+    def at(self, state: str) -> str:
+        """The next value of a state."""
+        return _at(state, "t")
 
     def expand(self, i: int) -> tuple[str, int]:
         """A product with a number needs no sign."""
@@ -55,7 +59,7 @@ class LatexWriter(Writer):
         """An input, state, weight or number."""
         node = self.graph.nodes[i]
         if node.op == "const":
-            return f"{node.value:.6g}"
+            return re.sub(r"e([+-])0*(\d+)", lambda m: rf" \cdot 10^{{{m[1].strip('+')}{m[2]}}}", f"{node.value:.6g}")
         if node.op == "count":
             return letter(node.name)
         if node.op == "param":
@@ -69,8 +73,8 @@ class LatexWriter(Writer):
     def matrix(self, name: str, part: str) -> str:
         """One slice of a matrix of weights."""
         known = {"weight_ih": "W", "weight_hh": "R"}
-        kind, extra = known.get(name, "W"), "" if name in known else f",{name.removeprefix('weight_')}"
-        return f"{kind}_{{{part}{extra}}}"
+        kind, extra = known.get(name, "W"), "" if name in known else f",{_plain(name.removeprefix('weight_'))}"
+        return f"{kind}_{{{_plain(part)}{extra}}}"
 
     def transposed(self, name: str, part: str) -> str:
         """One slice of a matrix, transposed."""
@@ -79,6 +83,10 @@ class LatexWriter(Writer):
     def vector(self, name: str, part: str) -> str:
         """One slice of a bias."""
         return f"b_{{{self.matrix(name.replace('bias', 'weight'), part)}}}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", r"\_")
 
 
 def _at(name: str, time: str) -> str:

@@ -128,7 +128,8 @@ def _start(plan: Plan, graph: Graph, weights: Mapping[str, Tensor], inputs: dict
     """What is known before any step: constants, weights, and the inputs of all steps. `like` is a state [B, units]."""
     x = inputs["x"]
     leaves = graph.find("input")
-    if not x.is_floating_point() and any(leaves["x"] in n.args and n.op != "linear" for n in graph.nodes):
+    whole = not x.is_floating_point()
+    if whole and (leaves["x"] in plan.definition.results.values() or _beside_products(graph, leaves["x"])):
         x = F.one_hot(x, plan.definition.input_size).to(like.dtype)
     step = _Step(graph, plan.definition.params, weights, {}, like, (len(x), len(like)))
     for i, node in enumerate(graph.nodes):
@@ -140,6 +141,11 @@ def _start(plan: Plan, graph: Graph, weights: Mapping[str, Tensor], inputs: dict
             step.values[i] = step.rows(node.name, (node.part,))
     step.values |= {i: (inputs | {"x": x})[name] for name, i in leaves.items()}
     return step
+
+
+def _beside_products(graph: Graph, x: int) -> bool:
+    """Whether x is used other than by a product, for which an integer can stand for a one-hot vector."""
+    return any(x in n.args and n.op != "linear" for n in graph.nodes)
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,9 @@ def run(
         step.values |= {leaves[name]: s for name, s in state.items()}
         for stage in forward.loop:
             step.stage(stage)
-        state = {name: step.row(i, definition.state_size(name)) for name, i in definition.results.items()}
+        # Under autocast a product may come in another dtype than the states, which keep theirs.
+        new = {name: step.row(i, definition.state_size(name)) for name, i in definition.results.items()}
+        state = {name: s.to(state[name].dtype) for name, s in new.items()}
         for name in states:
             states[name].append(state[name])
         for i in record:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ..errors import CellError, CellwrightError, OptionError
-from .graph import LEAVES, ONE, Graph, Node, Param, check
+from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_types
 from .ops import apply
 from .trace import Symbol, Tracer, watch
 
-_tracing = threading.Lock()
+_RESERVED = ("input_size", "hidden_size", "with_bias", "bias", "linear", "scale", "norm", "step", "options", "check")
+_tracing = threading.RLock()  # a step may make another cell
 FORMAT = 1
 
 
@@ -32,6 +33,7 @@ class Definition:
 
     def __post_init__(self) -> None:
         check(self.graph, self.params, self.results.values())
+        check_cell(self.graph, self.params, self.states, self.results)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -76,29 +78,16 @@ class Definition:
             if data["format"] != FORMAT:
                 raise CellError(f"the definition has format {data['format']!r}, this version reads {FORMAT}")
             nodes = [Node(op, tuple(args), *rest) for op, args, *rest in data["nodes"]]
-            graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, {int(k): v for k, v in data["labels"].items()})
+            labels = {int(k): v for k, v in data["labels"].items()}
             params = {p["name"]: Param(**p) for p in data["params"]}
-            states, results = data["states"], data["results"]
-            _check_types(graph, params, states, results)
-            return cls(data["name"], data["options"], states, results, params, graph)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, labels)
+            name, options, states, results = (data[k] for k in ("name", "options", "states", "results"))
+            if not isinstance(name, str) or not isinstance(options, dict) or not isinstance(states, dict):
+                raise TypeError(f"name {name!r}, options {options!r}, states {states!r}")
+            check_types(graph, params, results)
+            return cls(name, options, states, results, params, graph)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise CellError(f"got a damaged definition of a cell ({error!r}), expected what to_json() wrote") from error
-
-
-def _check_types(graph: Graph, params: dict[str, Param], states: Any, results: Any) -> None:
-    """Types and names of a definition that was read; `check` sees to the rest."""
-    for node in graph.nodes:
-        texts = (node.op, node.size, node.name, node.part, node.bias)
-        if not (all(isinstance(t, str) for t in texts) and all(isinstance(a, int) for a in node.args)):
-            raise TypeError(f"node {node}")
-        if not isinstance(node.value, (int, float)):
-            raise TypeError(f"node {node}")
-    if not all(isinstance(v, int) and v >= 0 for v in graph.sizes.values()) or "input_size" not in graph.sizes:
-        raise TypeError(f"sizes {graph.sizes}")
-    if not all(size in graph.sizes for p in params.values() for size in (*p.slices.values(), p.source or ONE)):
-        raise TypeError("a weight of unknown size")
-    if not states or list(states) != list(results) or not all(s in graph.sizes for s in states.values()):
-        raise TypeError(f"states {states}, results {results}")
 
 
 class Equations:
@@ -129,7 +118,7 @@ class Equations:
         self.hidden_size = positive("hidden_size", hidden_size)
         if bias not in (True, False, "input"):
             raise OptionError(f"got bias={bias!r}, expected True, False or 'input'")
-        self.with_bias = bias
+        self.with_bias: bool | Literal["input"] = "input" if bias == "input" else bool(bias)
         for name, value in self.check_options(options).items():
             setattr(self, name, value)
         self.check()
@@ -145,6 +134,8 @@ class Equations:
             if issubclass(base, Equations) and base is not Equations:
                 for name, value in vars(base).items():
                     if not name.startswith("_") and name != "states" and isinstance(value, (bool, int, float, str)):
+                        if name in _RESERVED:
+                            raise OptionError(f"{base.__name__} has an option {name!r}; every cell has that: rename it")
                         found[name] = value
         return found
 
@@ -228,13 +219,15 @@ class Equations:
         """The traced equations (traced once and kept)."""
         if self._definition is None:
             with _tracing:
-                self._definition = self._trace()
+                self._definition = self._definition or self._trace()
         return self._definition
 
     def _trace(self) -> Definition:
         kind = type(self).__name__
         states = _named_states(self)
-        sizes = {k: v for k, v in vars(self).items() if k.endswith("_size") and isinstance(v, int) and v > 0}
+        named = {k: getattr(self, k) for k in sorted({*dir(type(self)), *vars(self)}) if k.endswith("_size")}
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        sizes |= {k: v for k, v in named.items() if isinstance(v, int) and v > 0}
         for state, size in states.items():
             if size not in sizes:
                 raise CellError(f"{kind}: state {state!r} got the size {size!r}, expected one of {', '.join(sizes)}")
@@ -276,12 +269,11 @@ def _named_states(cell: Equations) -> dict[str, str]:
     states = cell.states
     if isinstance(states, str):
         states = states.split()
+    given = len(states) if isinstance(states, (list, tuple, dict)) else 0
     if not isinstance(states, dict):
-        try:
-            states = dict.fromkeys(states, "hidden_size")
-        except TypeError:
-            states = {}
-    if not states or not all(isinstance(s, str) and s.isidentifier() for s in states):
+        # A set has no order, so no first state.
+        states = dict.fromkeys(states, "hidden_size") if given else {}
+    if not states or not all(isinstance(s, str) and s.isidentifier() for s in states) or len(states) < given:
         raise CellError(f'{type(cell).__name__} got states={cell.states!r}, expected names such as "h" or ("h", "c")')
     return states
 
@@ -327,6 +319,8 @@ def _prune(tracer: Tracer, variables: dict[str, Any], results: dict[str, int]) -
         nodes.append(Node(n.op, tuple(keep[a] for a in n.args), n.size, n.name, n.part, n.bias, n.value))
     labels: dict[int, str] = {}
     for name, value in variables.items():
+        if name in results:
+            continue  # the name of a state is that of its next value, whatever the variable held
         if isinstance(value, Symbol) and value.index in keep and old.nodes[value.index].op not in LEAVES:
             labels.setdefault(keep[value.index], name)
     for state, i in results.items():

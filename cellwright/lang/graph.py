@@ -167,3 +167,62 @@ def _check_product(graph: Graph, params: dict[str, Param], i: int, sizes: list[s
         fail(i, f"{node.name} gives size {gives[0]}, the node has {node.size}")
     if node.bias and (node.bias not in params or params[node.bias].slices.get(node.part) != gives[0]):
         fail(i, f"there is no bias {node.bias!r} with the slice {node.part!r}")
+
+
+_LARGEST = 2**24  # of a size; more is a damaged file rather than a cell
+
+
+def check_cell(graph: Graph, params: dict[str, Param], states: dict[str, str], results: dict[str, int]) -> None:
+    """Raise CellError unless a legal graph is the step of a cell: its sizes, inputs, states and results."""
+
+    def need(legal: bool, what: str) -> None:
+        if not legal:
+            raise CellError(f"the graph is not a step of a cell: {what}")
+
+    for name in ("input_size", "hidden_size"):
+        need(name in graph.sizes, f"it has no {name}")
+    for name, n in graph.sizes.items():
+        need(1 <= n <= _LARGEST, f"{name} is {n}, expected 1 to {_LARGEST}")
+    need(bool(states) and list(states) == list(results), f"its states are {list(states)}, its results {list(results)}")
+    leaves = {n.name: n.size for n in graph.nodes if n.op == "state"}
+    need(leaves == states, f"its states are {states}, those in the graph {leaves}")
+    for state, i in results.items():
+        need(graph.same_size(graph.nodes[i].size, states[state]), f"the next {state} has another size than {state}")
+    inputs = {n.name: n.size for n in graph.nodes if n.op == "input"}
+    need(inputs.pop("x", None) == "input_size", "its input x has another size than input_size")
+    need(all(size == ONE for size in inputs.values()), f"its further inputs are {inputs}, expected single numbers")
+    need(not any(n.op in ("grad", "linear_t") for n in graph.nodes), "it holds nodes of a gradient")
+    for param in params.values():
+        need(bool(param.slices), f"{param.name} has no slices")
+        need(set(param.starts) <= set(param.slices), f"{param.name} has starts for {list(param.starts)}")
+
+
+def check_types(graph: Graph, params: dict[str, Param], results: Any) -> None:
+    """Raise TypeError unless everything in a definition that was read is of the type that `check` relies on."""
+
+    def need(value: object, *kinds: type) -> None:
+        if type(value) not in kinds:
+            raise TypeError(f"got {value!r}, expected {' or '.join(kind.__name__ for kind in kinds)}")
+
+    for node in graph.nodes:
+        for text in (node.op, node.size, node.name, node.part, node.bias):
+            need(text, str)
+        for a in node.args:
+            need(a, int)
+        need(node.value, int, float)
+    for n in (*graph.sizes.values(), *results.values()):
+        need(n, int)
+    for i, label in graph.labels.items():
+        need(label, str)
+        graph.nodes[i]
+    for param in params.values():
+        need(param.name, str)
+        need(param.random, bool)
+        need(param.source, str, type(None))
+        for part, size in param.slices.items():
+            need(part, str)
+            need(size, str)
+            graph.sizes[size]
+        for start in param.starts.values():
+            need(start, int, float)
+        graph.sizes[param.source or ONE]

@@ -11,6 +11,7 @@ Targets spell each operation in a table of their own; a test fails for a target 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from ..errors import CellError
@@ -36,7 +37,7 @@ def apply(name: str, *args: Any) -> Any:
         if hasattr(type(a), "apply_op"):
             return a.apply_op(name, args)
     for a in args:
-        if not isinstance(a, (int, float)):
+        if not isinstance(a, Real):
             raise CellError(
                 f"{name}() got a {type(a).__name__}, expected the symbols that a cell's step works on, or numbers; "
                 "for tensors use the function of the same name in torch"

@@ -134,7 +134,6 @@ def plan_forward(definition: Definition) -> Forward:
     recurrent = graph.depends(graph.find("state").values())
     needed = graph.reachable(definition.results.values())
     loop = [i for i in needed if i in recurrent]
-    # A step that no state enters still runs in the loop: its results are the states.
     hoisted = [i for i in needed if i not in recurrent]
     used = {a for i in loop for a in graph.nodes[i].args} | set(definition.results.values())
     carried = tuple(i for i in hoisted if i in used and graph.nodes[i].op not in ("param", "const", "count"))

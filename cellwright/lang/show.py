@@ -10,7 +10,7 @@ from .plan import Plan, Product, Stage
 from .trace import letter
 
 # How tightly an expression holds together; what is looser than its place asks for gets parentheses.
-SUM, TERM, SIGN, ATOM = range(4)
+LOOSE, SUM, TERM, SIGN, ATOM = range(-1, 4)
 
 
 class Writer:
@@ -39,7 +39,10 @@ class Writer:
 
     def __init__(self, definition: Definition, graph: Graph | None = None, roots: tuple[int, ...] = ()) -> None:
         self.definition, self.graph = definition, graph or definition.graph
-        self.states = {i: name for name, i in definition.results.items()}
+        self.states: dict[int, str] = {}
+        for state, i in definition.results.items():
+            if self.graph.nodes[i].args:  # a leaf keeps its name
+                self.states.setdefault(i, state)
         self.roots = roots or tuple(definition.results.values())
         self.order = self.graph.reachable(self.roots)
         uses = Counter(a for i in self.order for a in set(self.graph.nodes[i].args))
@@ -48,7 +51,7 @@ class Writer:
 
     def _has_line(self, i: int, uses: int) -> bool:
         node = self.graph.nodes[i]
-        if i in self.roots:
+        if i in self.roots and node.args:
             return True
         if node.op in ("input", "state", "param", "const", "count", "grad", "spread"):
             return False
@@ -57,12 +60,20 @@ class Writer:
     def name(self, i: int, k: int) -> str:
         """What a line's left side is called."""
         if i in self.states:
-            return f"{self.states[i]}[t]"
+            return self.at(self.states[i])
         return self.graph.labels.get(i, f"a{k}")
 
     def lines(self) -> list[tuple[int, str, str]]:
         """(node, left side, right side) of each equation, in order."""
-        return [(i, self.names[i], self.expand(i)[0]) for i in self.own]
+        lines = [(i, self.names[i], self.expand(i)[0]) for i in self.own]
+        for state, i in self.definition.results.items() if self.graph is self.definition.graph else ():
+            if self.states.get(i) != state:
+                lines.append((i, self.at(state), self.write(i)))
+        return lines
+
+    def at(self, state: str) -> str:
+        """The next value of a state."""
+        return f"{state}[t]"
 
     def write(self, i: int, place: int = SUM) -> str:
         """The node as it stands in a place of an expression."""
@@ -86,7 +97,7 @@ class Writer:
             ]
             return " + ".join(turned), SUM if len(turned) > 1 else TERM
         if not node.args:
-            return self.leaf(i), SIGN if node.value < 0 else ATOM
+            return self.leaf(i), LOOSE if node.value < 0 else ATOM
         places, holds = self.places.get(node.op, ((SUM,) * len(node.args), ATOM))
         texts = [self.write(a, place) for a, place in zip(node.args, places, strict=True)]
         return self.spelling.get(node.op, f"{node.op}({', '.join(['{}'] * len(texts))})").format(*texts), holds
@@ -145,7 +156,7 @@ def text(definition: Definition) -> str:
             *_weights(definition),
             "",
             "forward",
-            *_forward(plan, writer),
+            *_forward(plan),
             "",
             "backward",
             *_backward(plan, writer),
@@ -174,7 +185,7 @@ def _weights(definition: Definition) -> list[str]:
     return [*_aligned(rows), f"  {total:,} parameters"]
 
 
-def _forward(plan: Plan, writer: Writer) -> list[str]:
+def _forward(plan: Plan) -> list[str]:
     rows = [("before the loop", _product(plan, s.product)) for s in plan.forward.hoisted if s.product]
     count = sum(1 for s in plan.forward.loop if s.product)
     for k, product in enumerate((s.product for s in plan.forward.loop if s.product), 1):
@@ -209,11 +220,9 @@ def _backward(plan: Plan, writer: Writer) -> list[str]:
 
 
 def _product(plan: Plan, product: Product) -> str:
-    params, sizes = plan.definition.params, plan.definition.sizes
-    param = params[product.matrix]
+    param = plan.definition.params[product.matrix]
     rows = Counter(param.slices[p] for p in product.parts)
     height = " + ".join(f"{n if n > 1 else ''}{letter(size)}" for size, n in rows.items())
     width = letter(param.source or ONE)
-    assert param.source in sizes
     turned = " transposed" if product.transposed else ""
     return f"{product.matrix} ({' '.join(product.parts)}){turned}: [{height}, {width}]"

@@ -6,9 +6,11 @@ alike: what `linear("i f g o", x)` gives. Anything that is not in the table of o
 
 import sys
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import CellError
+from . import functions
 from .graph import ONE, Graph, Node, Param
 from .ops import OPS, apply
 
@@ -54,16 +56,17 @@ class Operators:
         return apply("abs", self)
 
     def __pow__(self, power: Any) -> Any:
-        if power == 0.5:
-            return apply("sqrt", self)
-        if not isinstance(power, int) or isinstance(power, bool) or power == 0:
-            raise CellError(
-                f"got the power {power!r}, expected a whole number other than 0, or 0.5; or use exp and log"
-            )
+        exponent = float(power) if isinstance(power, Real) else 0.0
+        if abs(exponent) == 0.5:
+            root = apply("sqrt", self)
+            return root if exponent > 0 else 1.0 / root
+        if exponent == 0 or not exponent.is_integer():
+            got = "a traced value" if isinstance(power, Operators) else repr(power)
+            raise CellError(f"got the power {got}, expected a whole number other than 0, or 0.5 (else exp and log)")
         result: Any = self
-        for _ in range(abs(power) - 1):
+        for _ in range(int(abs(exponent)) - 1):
             result = result * self
-        return result if power > 0 else 1.0 / result
+        return result if exponent > 0 else 1.0 / result
 
     def __lt__(self, other: Any) -> Any:
         return apply("less", self, other)
@@ -107,9 +110,21 @@ _FOREIGN = {
 }
 
 
+# What NumPy calls the arithmetic of its own numbers with a symbol.
+_ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div"}
+
+
+def _mend(name: str = "") -> str:
+    """What an author can write instead."""
+    known = [k for k, f in vars(functions).items() if callable(f) and f.__module__ == functions.__name__]
+    if name in known:
+        return f"write cellwright.{name}(...)"
+    return f"the language has + - * / ** abs() < > and {', '.join(sorted(known))}"
+
+
 def _refuse(what: str) -> Callable[..., NoReturn]:
     def refuse(self: "Symbol", *args: Any, **kwargs: Any) -> NoReturn:
-        raise CellError(f"a step uses {what} on a traced value; the operations are {', '.join(OPS)}")
+        raise CellError(f"a step uses {what} on a traced value; {_mend()}")
 
     return refuse
 
@@ -138,18 +153,18 @@ class Symbol(Operators):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise CellError(f"a step uses .{name} on a traced value; the operations are {', '.join(OPS)}")
+        raise CellError(f"a step uses .{name} on a traced value; {_mend(name)}")
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
         name = getattr(func, "__name__", str(func))
-        mend = f"; write cellwright.{name}" if name in OPS else ""
-        raise CellError(f"a step uses torch's {name}() on a traced value{mend}; the operations are {', '.join(OPS)}")
+        raise CellError(f"a step uses torch's {name}() on a traced value; {_mend(name)}")
 
-    def __array_ufunc__(self, func: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    def __array_ufunc__(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         name = getattr(func, "__name__", str(func))
-        mend = f"; write cellwright.{name}" if name in OPS else ""
-        raise CellError(f"a step uses NumPy's {name}() on a traced value{mend}; the operations are {', '.join(OPS)}")
+        if name in _ARITHMETIC and all(isinstance(a, (Symbol, Real)) for a in args[1:]):
+            return apply(_ARITHMETIC[name], *args[1:])  # a NumPy number on the left of an operator
+        raise CellError(f"a step uses NumPy's {name}() on a traced value; {_mend(name)}")
 
     def spread_like(self, one: "Symbol") -> "Symbol":
         """`one`, a number per row, spread over as many units as this symbol has."""
@@ -166,9 +181,11 @@ class Symbol(Operators):
         op = OPS[name]
         if len(args) != op.arity:
             raise CellError(f"{name}() takes {op.arity} arguments, got {len(args)}")
-        if name in _NEUTRAL and isinstance(args[1], (int, float)) and args[1] == _NEUTRAL[name]:
+        if name in _NEUTRAL and isinstance(args[1], Real) and args[1] == _NEUTRAL[name]:
             return args[0]
         symbols = _alike(name, args)
+        if name == "where" and isinstance(args[0], Real):
+            return symbols[1] if args[0] else symbols[2]
         size = ONE if op.kind == "sum" else symbols[0].size
         nodes = [s.graph.nodes[s.index] for s in symbols]
         if all(n.op == "const" for n in nodes) and op.kind == "elementwise":
@@ -183,7 +200,7 @@ for _name, _what in _FOREIGN.items():
 def _alike(name: str, args: tuple[Any, ...]) -> list[Symbol]:
     """The arguments as symbols of one size: numbers become constants, single values are spread over the units."""
     for a in args:
-        if not isinstance(a, (Symbol, int, float)):
+        if not isinstance(a, (Symbol, Real)):
             raise CellError(f"{name}() got a {type(a).__name__}, expected the symbols of the step or numbers")
     symbols = [a for a in args if isinstance(a, Symbol)]
     if any(s.graph is not symbols[0].graph for s in symbols):
@@ -217,7 +234,8 @@ class Group(Operators, tuple[Symbol, ...]):
 
 def letter(size: str) -> str:
     """The letter that papers use for a size."""
-    return {"input_size": "I", "hidden_size": "H", ONE: "1"}.get(size, size.removesuffix("_size")[:1].upper())
+    known = {"input_size": "I", "hidden_size": "H", "proj_size": "P", ONE: "1"}
+    return known.get(size, size.removesuffix("_size"))
 
 
 class Tracer:
@@ -315,9 +333,10 @@ def watch(step: Callable[..., T], args: Iterable[Any]) -> tuple[T, dict[str, Any
         if event == "return" and frame.f_code is code:
             found.update(frame.f_locals)
 
-    before = sys.getprofile()
+    if sys.getprofile() is not None:
+        return step(*args), found  # somebody profiles the program, and a profiler in C cannot be put back
     sys.setprofile(on_return)
     try:
         return step(*args), found
     finally:
-        sys.setprofile(before)
+        sys.setprofile(None)

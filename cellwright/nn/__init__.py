@@ -2,7 +2,8 @@
 
 from .cell import Cell, GRUCell, LSTMCell, RNNCell
 from .check import check_grads
-from .recurrent import GRU, LSTM, RNN, Recurrent
+from .layers import GRU, LSTM, RNN
+from .recurrent import Recurrent
 from .scan import available_targets, current_target, use_target
 
 __all__ = [

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import cells
-from ..errors import InputError
+from ..errors import CellError, InputError
 from ..lang import Equations
 from .scan import Program, scan
 from .sequences import check_state, read, reference, state_values
-from .weights import initialise, new_parameters
+from .weights import initialise, new_parameters, weights_of
 
 
 class Cell(Equations, nn.Module):
@@ -48,12 +48,21 @@ class Cell(Equations, nn.Module):
         super().__init__(input_size, hidden_size, bias=bias, **options)
         self._program = Program(self.definition())
         for name, parameter in new_parameters(self.definition(), device, dtype).items():
+            if hasattr(self, name):
+                raise CellError(
+                    f"{type(self).__name__} names a weight {name!r}, which every cell has; name it otherwise"
+                )
             self.register_parameter(name, parameter)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new initial weights."""
-        initialise(self.definition(), dict(self.named_parameters()))
+        initialise(self.definition(), weights_of(self, self.definition()))
+
+    @property
+    def starts_itself(self) -> bool:
+        """Whether the class has initial values of its own, by overriding `reset_parameters`."""
+        return type(self).reset_parameters is not Cell.reset_parameters
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step.
@@ -70,8 +79,8 @@ class Cell(Equations, nn.Module):
         owner = type(self).__name__
         if not isinstance(x, Tensor):
             raise InputError(f"got a {type(x).__name__} as input of {owner}, expected a tensor")
-        weights = dict(self.named_parameters())
-        like = reference(self, x)
+        weights = weights_of(self, self.definition())
+        like = reference(weights, x)
         single = x.dim() == (1 if x.is_floating_point() else 0)
         rows = x.unsqueeze(0) if single else x
         if rows.dim() != (2 if x.is_floating_point() else 1):

@@ -143,9 +143,11 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
         inputs, state = group("input", point) | fixed, group("state", point)
         planned = run_back(plan, group("weights", point), inputs, state, call(point), seeds, reverse)
     leaves = {name: value.clone().requires_grad_() for name, value in point.items()}
-    autograd = dict(
-        zip(leaves, torch.autograd.grad(loss(leaves), list(leaves.values()), allow_unused=True), strict=True)
-    )
+    total = loss(leaves)
+    autograd: dict[str, Tensor | None] = dict.fromkeys(leaves)
+    if total.requires_grad:
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        autograd = dict(zip(leaves, found, strict=True))
     checks = []
     for name, value in point.items():
         direction = random(*value.shape)

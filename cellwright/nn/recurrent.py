@@ -1,5 +1,6 @@
-"""Layers of cells over sequences: `Recurrent` for any cell, and `RNN`, `LSTM`, `GRU` with torch.nn's constructors."""
+"""Layers of cells over sequences, for any cell."""
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,14 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import cells
 from ..errors import InputError, OptionError
 from ..lang import Definition, Equations
 from ..lang.cell import positive
 from .cell import Cell
 from .scan import Program, scan
 from .sequences import check_state, read, reference, state_values
-from .weights import initialise, new_parameters
+from .weights import initialise, new_parameters, weights_of
 
 Layer = Equations | Definition
 
@@ -76,18 +76,23 @@ class Recurrent(nn.Module):
             warnings.warn(
                 f"got dropout={dropout} with one layer; it acts between layers, so it does nothing here", stacklevel=2
             )
+        self._shown = [_shown(layer) for layer in layers]
+        # Cells with initial values of their own give them to the layer too.
+        self._starters = {k: layer for k, layer in enumerate(layers) if isinstance(layer, Cell) and layer.starts_itself}
+        like = _lent_weight(layers) if self._listed else None
+        if like is not None:
+            device, dtype = device or like.device, dtype or like.dtype
         drawn = []
         for k, layer in enumerate(layers):
             for suffix in ("", "_reverse")[: self.directions]:
-                if self._listed and isinstance(layer, Cell) and not suffix:
-                    own = dict(layer.named_parameters())
-                else:
-                    own = new_parameters(_definition(layer), device, dtype)
-                    drawn.append((k, suffix))
+                lends = self._listed and isinstance(layer, Cell) and not suffix
+                own = _lent(layer) if lends else new_parameters(_definition(layer), device, dtype)
                 for name, parameter in own.items():
                     self.register_parameter(f"{name}_l{k}{suffix}", parameter)
+                if not lends:
+                    drawn.append((k, suffix))
         for k, suffix in drawn:
-            initialise(self.definitions[k], self._weights(k, suffix))
+            self._start(k, suffix)
 
     @property
     def directions(self) -> int:
@@ -108,13 +113,22 @@ class Recurrent(nn.Module):
         """Draw new initial weights for all layers."""
         for k in range(self.num_layers):
             for suffix in ("", "_reverse")[: self.directions]:
-                initialise(self.definitions[k], self._weights(k, suffix))
+                self._start(k, suffix)
+
+    def _start(self, layer: int, suffix: str) -> None:
+        weights = self._weights(layer, suffix)
+        if layer not in self._starters:
+            initialise(self.definitions[layer], weights)
+            return
+        twin = copy.copy(self._starters[layer])
+        twin.__dict__["_parameters"] = weights
+        twin.reset_parameters()
 
     def flatten_parameters(self) -> None:
         """Nothing to do: here for code written for torch.nn."""
 
-    def _weights(self, layer: int, suffix: str) -> dict[str, nn.Parameter]:
-        return {n: getattr(self, f"{n}_l{layer}{suffix}") for n in self.definitions[layer].params}
+    def _weights(self, layer: int, suffix: str) -> dict[str, Tensor]:
+        return weights_of(self, self.definitions[layer], f"_l{layer}{suffix}")
 
     def forward(
         self,
@@ -124,6 +138,7 @@ class Recurrent(nn.Module):
         lengths: Sequence[int] | Tensor | None = None,
         reset: Tensor | None = None,
         return_states: bool = False,
+        hx: Any = None,
     ) -> Any:
         """Run all layers over all steps.
 
@@ -134,6 +149,7 @@ class Recurrent(nn.Module):
             lengths: [B] valid steps of each sequence, 0 to T. The output is zero beyond them, whatever x holds there.
             reset: of bool, [T, B] like x: true where a new sequence begins; the state is zero before this step.
             return_states: also return the states after every step.
+            hx: torch.nn's name of `state`.
 
         Returns:
             output: [T, B, D*O] in the layout of x; PackedSequence for a packed input.
@@ -143,7 +159,8 @@ class Recurrent(nn.Module):
             states: only with return_states; like `state`, with one more leading dimension T.
         """
         owner = type(self).__name__
-        like = reference(self, x)
+        like = reference(self._weights(0, ""), x)
+        state = hx if state is None else state
         batch = read(
             x, lengths, reset, input_size=self.input_size, batch_first=self.batch_first, like=like, owner=owner
         )
@@ -212,18 +229,43 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows."""
-        shown = [
-            f"{d.name}({d.input_size}, {d.sizes['hidden_size']}"
-            + "".join(f", {k}={v!r}" for k, v in d.options.items() if v)
-            + ")"
-            for d in self.definitions
-        ]
         flags = [f"{k}={getattr(self, k)}" for k in ("batch_first", "dropout", "bidirectional") if getattr(self, k)]
-        return ", ".join((*shown, *flags))
+        flags += [f"bias={self.bias!r}"] if self.bias is not True else []
+        return ", ".join((*self._shown, *flags))
 
 
 def _definition(layer: Layer) -> Definition:
     return layer if isinstance(layer, Definition) else layer.definition()
+
+
+def _shown(layer: Layer) -> str:
+    """A layer with its sizes, and the options that are not at their defaults."""
+    usual = {} if isinstance(layer, Definition) else layer.defaults()
+    definition = _definition(layer)
+    options = "".join(f", {k}={v!r}" for k, v in definition.options.items() if k not in usual or v != usual[k])
+    return f"{definition.name}({definition.input_size}, {definition.sizes['hidden_size']}{options})"
+
+
+def _lent(cell: Any) -> dict[str, nn.Parameter]:
+    """The weights that a cell of a list lends to the layer."""
+    own = weights_of(cell, cell.definition())
+    for name, weight in own.items():
+        if not isinstance(weight, nn.Parameter):
+            raise OptionError(
+                f"got a {type(cell).__name__} whose {name} is not a plain parameter, so it cannot be lent to a layer; "
+                f"make the layer first, and parametrise its weights"
+            )
+    return own  # type: ignore[return-value]
+
+
+def _lent_weight(layers: Sequence[Layer]) -> Tensor | None:
+    """A weight of the cells of a list, which must agree in dtype and device."""
+    lent = [w for layer in layers if isinstance(layer, Cell) for w in weights_of(layer, layer.definition()).values()]
+    kinds = {(w.dtype, w.device) for w in lent}
+    if len(kinds) > 1:
+        found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise OptionError(f"got cells with weights of {found} in one list, expected one dtype and one device")
+    return lent[0] if lent else None
 
 
 def _layers_of(
@@ -268,113 +310,3 @@ def _listed_layers(cell: Any, more: bool, directions: int) -> list[Layer]:
                 f"but layer {k - 1} gives {before} features"
             )
     return layers
-
-
-class RNN(Recurrent):
-    """Elman layers with the constructor of torch.nn.RNN; see `Recurrent` for calls, `cells.Elman` for the equations.
-
-    Args:
-        nonlinearity: any name in `cellwright.ACTIVATIONS`; the other arguments are those of `Recurrent`.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool | Literal["input"] = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            cells.Elman,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-            activation=nonlinearity,
-        )
-        self.nonlinearity = nonlinearity
-
-
-class LSTM(Recurrent):
-    """LSTM layers with the constructor of torch.nn.LSTM; see `Recurrent` for calls, `cells.LSTM` for the equations.
-
-    Args:
-        proj_size: P > 0: the output is a projection to P units.
-        options: peephole, coupled, forget_bias; the other arguments are those of `Recurrent`.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool | Literal["input"] = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            cells.LSTM,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-            proj_size=proj_size,
-            **options,
-        )
-        self.proj_size = proj_size
-
-
-class GRU(Recurrent):
-    """GRU layers with the constructor of torch.nn.GRU; see `Recurrent` for calls, `cells.GRU` for the equations.
-
-    Args:
-        options: reset_after; the other arguments are those of `Recurrent`.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool | Literal["input"] = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            cells.GRU,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-            **options,
-        )

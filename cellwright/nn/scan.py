@@ -109,27 +109,45 @@ def scan(
             one before it, in either direction of time.
         every: also give all states after every step.
     """
-    current_target()
+    current_target()  # raises TargetError when the environment names one that is absent
     like = next(iter(state.values()))
+    T = len(x)
+    if valid is not None and not valid.any():
+        x, valid, reset = x[:0], None, None
     inputs = {"x": x}
     if reset is not None:
+        if valid is not None:
+            reset = reset & valid
         if reverse:
             # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
         inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
     if valid is not None:
         inputs["valid"] = valid.unsqueeze(-1).to(like.dtype)
-        # What stands in the padding may be anything, NaN included.
-        x_valid = valid if x.dim() == 2 else valid.unsqueeze(-1)
-        inputs["x"] = torch.where(x_valid, x, torch.zeros((), dtype=x.dtype, device=x.device))
+        inputs["x"] = _filled(x, valid)
     plan = program.plan(reset is not None, valid is not None)
     record = to_torch.run(plan, weights, inputs, state, reverse)
     names = list(record.states)
     if not len(x):
-        empty = {name: s.new_zeros(0, *s.shape) for name, s in state.items()}
-        return Scanned(empty[names[0]], empty if every else {}, dict(state))
+        same = {name: s.expand(T, *s.shape) for name, s in state.items()}
+        # No step, so zero gradients; but gradients, as a training loop asks for them.
+        nothing = sum((w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(same[names[0]]))
+        return Scanned(nothing, same if every else {}, dict(state))
     output = torch.stack(record.states[names[0]])
     states = {name: torch.stack(record.states[name]) if k else output for k, name in enumerate(names) if every}
     if valid is not None:
         output = torch.where(valid.unsqueeze(-1), output, torch.zeros_like(output))
     return Scanned(output, states, {name: values[0 if reverse else -1] for name, values in record.states.items()})
+
+
+def _filled(x: Tensor, valid: Tensor) -> Tensor:
+    """x with its padding, which may hold anything, filled with valid inputs: of the same sequence where it has one.
+
+    What the cell computes there is not used, but it must be finite, as its gradient is multiplied by zero.
+    """
+    lengths = valid.sum(0)
+    rows = torch.arange(len(lengths), device=x.device)
+    rows = torch.where(lengths > 0, rows, lengths.argmax())
+    steps = torch.arange(len(x), device=x.device).unsqueeze(1)
+    steps = torch.minimum(steps, lengths[rows] - 1)
+    return torch.where(valid if x.dim() == 2 else valid.unsqueeze(-1), x, x.detach()[steps, rows])

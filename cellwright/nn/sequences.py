@@ -3,12 +3,13 @@
 Everything that a caller may get wrong about shapes, dtypes, devices and lengths is answered here.
 """
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ..errors import InputError
@@ -45,6 +46,8 @@ def read(
     """Check what a layer was given. `like` is one of its weights; `owner` names the layer in errors."""
     packed = x if isinstance(x, PackedSequence) else None
     if packed is not None:
+        if not packed.data.shape[0]:
+            raise InputError("got an empty PackedSequence, expected at least one step")
         if lengths is not None:
             raise InputError("got lengths together with a PackedSequence, which has its own; expected one of the two")
         x, _ = pad_packed_sequence(packed)
@@ -66,12 +69,11 @@ def read(
     return Sequences(x, valid, starts, batched, batch_first and batched, packed)
 
 
-def reference(module: nn.Module, x: Any) -> Tensor:
-    """A tensor with the dtype and device that a module works in: a weight; without weights, x."""
-    weight = next(module.parameters(), None)
-    if weight is None:
-        return x if isinstance(x, Tensor) and x.is_floating_point() else torch.empty(0)
-    return weight
+def reference(weights: Mapping[str, Tensor], x: Any) -> Tensor:
+    """A tensor with the dtype and device that a layer works in: a weight; without weights, x."""
+    for weight in weights.values():
+        return weight
+    return x if isinstance(x, Tensor) and x.is_floating_point() else torch.empty(0)
 
 
 def check_state(name: str, value: Any, want: tuple[int, ...], like: Tensor) -> Tensor:
@@ -150,9 +152,12 @@ def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):
-        if not isinstance(lengths, Sequence) or not all(isinstance(n, int) for n in lengths):
-            raise InputError(f"got lengths {lengths!r}, expected whole numbers: a list or a tensor [B]")
-        lengths = torch.tensor(list(lengths), dtype=torch.int64)
+        try:
+            if isinstance(lengths, (str, bytes, int)):
+                raise TypeError
+            lengths = torch.tensor([operator.index(n) for n in lengths], dtype=torch.int64)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise InputError(f"got lengths {lengths!r}, expected whole numbers: a list or a tensor [B]") from None
     if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.is_complex():
         raise InputError(f"got lengths of dtype {lengths.dtype}, expected integers")
     if tuple(lengths.shape) != (B,):
@@ -163,7 +168,7 @@ def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
         where = int(wrong.nonzero()[0])
         raise InputError(f"got the length {int(lengths[where])} for sequence {where}, expected 0 to T = {T}")
     valid: Tensor = torch.arange(T, device=device).unsqueeze(1) < lengths
-    return valid
+    return None if valid.all() else valid
 
 
 def _reset(reset: Any, T: int, B: int, batched: bool, batch_first: bool, device: torch.device) -> Tensor | None:

@@ -1,17 +1,26 @@
 """The weights of a cell as torch parameters: making them and giving them their first values."""
 
 import math
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..errors import OptionError
 from ..lang import Definition
+
+
+def weights_of(module: nn.Module, definition: Definition, suffix: str = "") -> dict[str, Tensor]:
+    """The weights of a cell by their names, also where parametrisations or replicas hold them in another way."""
+    return {name: getattr(module, name + suffix) for name in definition.params}
 
 
 def new_parameters(
     definition: Definition, device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> dict[str, nn.Parameter]:
-    """Uninitialised parameters, by their names in the definition."""
+    """Uninitialised parameters, by their names in the definition. OptionError: a dtype that is not floating."""
+    if dtype is not None and (not isinstance(dtype, torch.dtype) or not dtype.is_floating_point):
+        raise OptionError(f"got dtype={dtype!r} for the weights, expected a floating dtype such as torch.float32")
     return {
         name: nn.Parameter(torch.empty(param.shape(definition.sizes), device=device, dtype=dtype))
         for name, param in definition.params.items()
@@ -19,7 +28,7 @@ def new_parameters(
 
 
 @torch.no_grad()
-def initialise(definition: Definition, weights: dict[str, nn.Parameter]) -> None:
+def initialise(definition: Definition, weights: Mapping[str, Tensor]) -> None:
     """U(-1/sqrt(H), 1/sqrt(H)), as in torch.nn, plus what the equations add to the start of single slices."""
     bound = 1 / math.sqrt(definition.sizes["hidden_size"])
     for name, param in definition.params.items():

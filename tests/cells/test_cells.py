@@ -53,16 +53,14 @@ def test_parameter_count() -> None:
         layer, readout = RNN(m, n, bias="input"), torch.nn.Linear(n, k)
         count = sum(p.numel() for p in (*layer.parameters(), *readout.parameters()))
         assert count == (n + m) * n + n + n * k + k
-    assert count != 11
+        assert (n, m, k) != (2, 1, 1) or count == 11
 
 
 def test_the_two_forms_of_one_to_many() -> None:
     """X = 1 at the first step only, and at every step: not the same."""
-    cell = basic()
-    set_weights(cell, bias_ih=[0.0, 0.0], weight_hh=[[0.1, 0.3], [0.2, 0.4]])
-    first = Recurrent([basic()])
-    once, _ = first(torch.tensor([[[1.0]], [[0.0]]], dtype=F64))
-    always, _ = first(torch.tensor([[[1.0]], [[1.0]]], dtype=F64))
+    layer = Recurrent([basic()])
+    once, _ = layer(torch.tensor([[[1.0]], [[0.0]]], dtype=F64))
+    always, _ = layer(torch.tensor([[[1.0]], [[1.0]]], dtype=F64))
     assert torch.allclose(once[1, 0], torch.tensor([0.2843, 0.1899], dtype=F64), atol=5e-5)
     assert torch.allclose(always[1, 0], torch.tensor([0.6597, 0.6597], dtype=F64), atol=5e-5)
 
@@ -192,12 +190,20 @@ def test_find_in_a_file(tmp_path: Path) -> None:
         find(f"{file}:Other")
 
 
+def test_find_takes_the_last_py(tmp_path: Path) -> None:
+    folder = tmp_path / ".pyx" / "a.py"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text(MINE)
+    assert find(f"{folder}/mine.py:Mine").__name__ == "Mine"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("def f(:", "line 1 could not be run: SyntaxError"),
         ("x = 1\nimport nothing_of_this_name", "line 2 could not be run: ModuleNotFoundError"),
         ("x = 1", "has no class derived from cellwright.Cell"),
+        ("import sys\nsys.exit(3)", "line 2 could not be run: SystemExit"),
     ],
 )
 def test_find_in_a_bad_file(tmp_path: Path, content: str, message: str) -> None:

@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellwright import Recurrent
 from cellwright.cells import GRU, LSTM, Elman
+from cellwright.emit.to_latex import latex
 from cellwright.errors import CellError
-from cellwright.lang import Definition, Equations, Graph, Node, Param, check
+from cellwright.lang import Definition, Equations, Graph, Node, Param, check, show
 
 SIZES = {"input_size": 2, "hidden_size": 3, "one": 1}
 PARAMS = {
@@ -82,6 +85,55 @@ def test_damaged_json_is_a_cell_error(data: Any) -> None:
     parent, key = path[-1]
     parent[key] = data.draw(st.sampled_from([None, -1, 10**6, "q", [], {}, 1.5, True]))
     with contextlib.suppress(CellError):
+        read = Definition.from_json(tree)
+        if max(read.sizes.values()) < 1000:
+            show.text(read)
+            latex(read)
+            Recurrent([read])(torch.zeros(2, 1, read.input_size))[0].sum().backward()
+
+
+def _edit(tree: Any, path: str, value: Any) -> None:
+    *inner, last = path.split(".")
+    for key in inner:
+        tree = tree[int(key) if isinstance(tree, list) else key]
+    tree[int(last) if isinstance(tree, list) else last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("results.h", 0),
+        ("results.h", 1.0),
+        ("results.h", True),
+        ("states.h", "input_size"),
+        ("nodes.0.3", "y"),
+        ("nodes.1.3", "k"),
+        ("nodes.0.0", "grad"),
+        ("nodes.5.6", "inf"),
+        ("params.0.starts", {"q": 1}),
+        ("params.0.starts", {"i": "q"}),
+        ("params.0.starts", []),
+        ("params.0.starts", None),
+        ("params.0.random", "no"),
+        ("params.0.source", 3),
+        ("params.0.slices", {}),
+        ("sizes.hidden_size", 0),
+        ("sizes.hidden_size", True),
+        ("sizes.hidden_size", 10**12),
+        ("sizes", {"input_size": 2}),
+        ("options", None),
+        ("options", []),
+        ("name", None),
+        ("labels", {"999": "a"}),
+        ("labels", {"1": 3}),
+        ("format", 2),
+    ],
+)
+def test_an_edited_definition_is_refused(path: str, value: Any) -> None:
+    tree = json.loads(json.dumps(LSTM(2, 3).definition().to_json()))
+    Definition.from_json(tree)
+    _edit(tree, path, value)
+    with pytest.raises(CellError):
         Definition.from_json(tree)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cellwright import ACTIVATIONS, Equations, tanh
 from cellwright.cells import GRU, LSTM, Elman
-from cellwright.emit.to_latex import latex
+from cellwright.emit.to_latex import LatexWriter, latex
 from cellwright.lang.show import Writer, text
 
 
@@ -67,3 +67,40 @@ def test_a_cell_without_weights() -> None:
     shown = text(Leak(4, 4).definition())
     assert "0 parameters" in shown
     assert "no product with a state" in shown
+
+
+class Twice(Equations):
+    """One value for two states, and a leaf for a third."""
+
+    states = {"h": "hidden_size", "c": "hidden_size", "last": "input_size"}
+
+    def step(self, x: Any, h: Any, c: Any, last: Any) -> Any:
+        h = tanh(self.linear("n", x) + self.linear("n", last, matrix="last"))
+        h = h * 2 - 1e-7 * c
+        return h, h, x
+
+
+def test_every_state_has_its_line_and_only_one() -> None:
+    lines = Writer(Twice(3, 4, bias=False).definition()).lines()
+    assert [(left, right) for _, left, right in lines] == [
+        ("h[t]", "tanh(W_n x[t] + Wlast_n last[t-1]) * 2 - 1e-07 * c[t-1]"),
+        ("c[t]", "h[t]"),
+        ("last[t]", "x[t]"),
+    ]
+    assert [left for _, left, _ in LatexWriter(Twice(3, 4).definition()).lines()] == [
+        "h_{t}",
+        "c_{t}",
+        r"\mathrm{last}_{t}",
+    ]
+    assert r"10^{-7}" in latex(Twice(3, 4).definition())
+
+
+def test_negative_numbers_have_brackets() -> None:
+    class Negative(Equations):
+        states = "h"
+
+        def step(self, x: Any, h: Any) -> Any:
+            return h - (-0.5) + (-2.0) * h
+
+    (_, _, right) = Writer(Negative(3, 4).definition()).lines()[-1]
+    assert right == "h[t-1] - (-0.5) + (-2) * h[t-1]"

@@ -1,6 +1,8 @@
 """Tracing a step: what authors write, and what they get wrong."""
 
+import cProfile
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -202,9 +204,7 @@ def test_groups_treat_their_members_alike() -> None:
     assert len(Grouped(2, 3).definition().params["weight_hh"].slices) == 2
 
 
-def test_the_tracer_leaves_the_profiler_alone() -> None:
-    import sys
-
+def test_the_tracer_leaves_a_profiler_alone() -> None:
     def profiler(*args: Any) -> None:
         return None
 
@@ -214,6 +214,10 @@ def test_the_tracer_leaves_the_profiler_alone() -> None:
         assert sys.getprofile() is profiler
     finally:
         sys.setprofile(None)
+    with cProfile.Profile():
+        Base(2, 3).definition()
+    Base(2, 3).definition()
+    assert sys.getprofile() is None
 
 
 def test_sizes_that_are_equal_may_meet() -> None:
@@ -221,3 +225,61 @@ def test_sizes_that_are_equal_may_meet() -> None:
     assert square(4, 4).definition().output_size == 4
     with pytest.raises(CellError, match="vectors of H = 4 and I = 3 units"):
         square(3, 4).definition()
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    def body(s: Any, a: Any, x: Any, h: Any) -> Any:
+        half, two = np.float64(0.5), np.int64(2)
+        return half * a + a * np.float32(0.5) - two + (two - h) / two + h**2.0 + h**-0.5
+
+    assert cell(body).definition().output_size == 4
+
+
+def test_where_with_a_plain_condition_is_decided_at_once() -> None:
+    chosen = cell(lambda s, a, x, h: where(True, a, h) + where(0, h, 1.0)).definition()
+    assert chosen.graph.nodes == cell(lambda s, a, x, h: a + 1.0).definition().graph.nodes
+
+
+def test_a_step_may_make_another_cell() -> None:
+    def body(s: Any, a: Any, x: Any, h: Any) -> Any:
+        Base(2, 3).definition()
+        return tanh(a)
+
+    assert cell(body).definition().graph.nodes == cell(Base.body).definition().graph.nodes
+
+
+def test_states_need_an_order() -> None:
+    for states in ({"h", "c"}, ("h", "h")):
+        with pytest.raises(CellError, match="got states="):
+            cell(Base.body, states=states).definition()
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "bias", "step", "options"])
+def test_reserved_option_names(name: str) -> None:
+    if name != "step":
+        with pytest.raises(OptionError, match=f"an option {name!r}"):
+            cell(Base.body, **{name: 3})
+
+
+def test_a_bias_that_is_true_in_another_way() -> None:
+    for yes in (1, np.True_):
+        assert "bias_ih" in Base(2, 3, bias=yes).definition().params  # type: ignore[arg-type]
+    assert "bias_ih" not in Base(2, 3, bias=0).definition().params  # type: ignore[arg-type]
+
+
+def test_a_size_may_be_a_property() -> None:
+    class Wide(Base):
+        @property
+        def inner_size(self) -> int:
+            return 2 * self.hidden_size
+
+        def body(self, a: Any, x: Any, h: Any) -> Any:
+            return self.linear("o", self.linear("w", h, size="inner_size", matrix="up"), matrix="down")
+
+    assert Wide(3, 4).definition().params["weight_up"].shape(Wide(3, 4).definition().sizes) == (8, 4)
+
+
+def test_mends_name_functions_that_exist() -> None:
+    assert "write cellwright.gelu(...)" in error(lambda s, a, x, h: torch.nn.functional.gelu(a))
+    assert "sum_units" in error(lambda s, a, x, h: a @ a)
+    assert "got the power a traced value" in error(lambda s, a, x, h: a**a)

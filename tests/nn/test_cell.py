@@ -195,3 +195,13 @@ def test_use_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLWRIGHT_TARGET", "fast")
     with pytest.raises(TargetError, match="got the target 'fast'"):
         LSTMCell(3, 4)(torch.randn(2, 3))
+
+
+def test_check_grads_of_a_cell_without_a_gradient() -> None:
+    class Threshold(Cell):
+        states = "h"
+
+        def step(self, x: Any, h: Any) -> Any:
+            return (h + self.linear("a", x)) < 0.5
+
+    assert check_grads(Threshold).ok

@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from cellwright import (
     LSTM,
     RNN,
     Cell,
+    CellError,
     Definition,
     GRUCell,
     InputError,
@@ -20,6 +22,9 @@ from cellwright import (
     OptionError,
     Recurrent,
     RNNCell,
+    relu,
+    sqrt,
+    sum_units,
     tanh,
 )
 from cellwright import cells as equations
@@ -363,3 +368,130 @@ def test_wrong_constructions(make: Any, message: str) -> None:
 def test_dropout_with_one_layer_is_said() -> None:
     with pytest.warns(UserWarning, match="acts between layers"):
         LSTM(3, 4, dropout=0.5)
+
+
+class Shift(Cell):
+    """A state whose next value is the input itself (a token shift)."""
+
+    states = {"h": "hidden_size", "last": "input_size"}
+
+    def step(self, x: Any, h: Any, last: Any) -> Any:
+        return tanh(self.linear("a", x) + self.linear("b", last, matrix="last") + h), x
+
+
+def test_a_state_may_be_the_input() -> None:
+    layer = Recurrent(Shift, 4, 5)
+    ids = torch.randint(0, 4, (5, 4))
+    hot = torch.nn.functional.one_hot(ids, 4).float()
+    (a, (_, last)), (b, _) = layer(ids), layer(hot)
+    assert torch.equal(a, b)
+    assert torch.equal(last[0], hot[-1])
+
+
+class Fragile(Cell):
+    """Its gradient is not finite where the input is zero."""
+
+    states = "h"
+
+    def step(self, x: Any, h: Any) -> Any:
+        return tanh(self.linear("a", x / sqrt(sum_units(x * x))) + self.linear("a", h)) + self.linear("b", 1 / x)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("lengths", [[5, 2, 0], [0, 0, 0], [1, 0, 5]])
+def test_padding_never_makes_a_gradient_infinite(lengths: list[int], bidirectional: bool) -> None:
+    layer = Recurrent(Fragile, 3, 4, bidirectional=bidirectional)
+    x = torch.randn(5, 3, 3).requires_grad_()
+    output, state = layer(x, lengths=lengths)
+    (output.sum() + state.sum()).backward()
+    assert x.grad is None or x.grad.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_a_reset_in_the_padding_does_nothing() -> None:
+    layer = LSTM(3, 4, bidirectional=True)
+    x, start = torch.randn(5, 2, 3), tuple(torch.randn(2, 2, 2, 4))
+    reset = torch.zeros(5, 2, dtype=torch.bool)
+    reset[3:, 1] = True
+    assert torch.equal(layer(x, start, lengths=[5, 3], reset=reset)[0], layer(x, start, lengths=[5, 3])[0])
+
+
+class Identity(Cell):
+    """Initial values of its own (Le, Jaitly & Hinton 2015)."""
+
+    states = "h"
+
+    def step(self, x: Any, h: Any) -> Any:
+        return relu(self.linear("h", x) + self.linear("h", h))
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        torch.nn.init.eye_(self.weight_hh)
+
+
+def test_a_cells_own_initial_values_reach_the_layer() -> None:
+    layer = Recurrent(Identity, 3, 4, 2, bidirectional=True)
+    layer.weight_hh_l1_reverse.data.zero_()
+    for _ in range(2):
+        layer.reset_parameters()
+        for k in range(2):
+            for suffix in ("", "_reverse"):
+                assert torch.equal(getattr(layer, f"weight_hh_l{k}{suffix}"), torch.eye(4))
+    assert layer.weight_ih_l0.std() > 0.1
+
+
+def test_lent_weights_decide_dtype_and_must_agree() -> None:
+    layer = Recurrent([LSTMCell(3, 5, dtype=F64)], bidirectional=True)
+    assert layer.weight_ih_l0_reverse.dtype == F64
+    with pytest.raises(OptionError, match="expected one dtype and one device"):
+        Recurrent([LSTMCell(3, 5), LSTMCell(5, 5, dtype=F64)])
+    cell = torch.nn.utils.parametrizations.weight_norm(LSTMCell(3, 5), "weight_hh")
+    assert cell(torch.randn(2, 3))[0].shape == (2, 5)
+    with pytest.raises(OptionError, match="weight_hh is not a plain parameter"):
+        Recurrent([cell])
+
+
+def test_torchs_name_of_the_state() -> None:
+    layer = GRU(3, 4)
+    x, start = torch.randn(5, 2, 3), torch.randn(1, 2, 4)
+    assert torch.equal(layer(x, hx=start)[0], layer(x, start)[0])
+
+
+def test_autocast_keeps_the_dtype_of_the_states() -> None:
+    for make in (RNN, LSTM, GRU):
+        layer = make(3, 4)
+        with torch.autocast("cpu", torch.bfloat16):
+            for call in ({}, {"lengths": [5, 2]}):
+                output, state = layer(torch.randn(5, 2, 3), **call)
+                assert {t.dtype for t in (output, *flat(state))} == {torch.float32}
+
+
+def test_numpy_lengths() -> None:
+    layer, x = GRU(3, 4), torch.randn(5, 2, 3)
+    want = layer(x, lengths=[5, 2])[0]
+    assert torch.equal(layer(x, lengths=np.array([5, 2]))[0], want)
+    assert torch.equal(layer(x, lengths=tuple(np.array([5, 2])))[0], want)
+    with pytest.raises(InputError, match="expected whole numbers"):
+        layer(x, lengths=[10**30, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, "float64"])
+def test_weights_are_floating(dtype: Any) -> None:
+    with pytest.raises(OptionError, match="expected a floating dtype"):
+        LSTM(3, 4, dtype=dtype)
+
+
+def test_repr_shows_what_is_not_usual() -> None:
+    assert repr(GRU(3, 4)) == "GRU(GRU(3, 4))"
+    assert repr(GRU(3, 4, reset_after=False, bias=False)) == "GRU(GRU(3, 4, reset_after=False), bias=False)"
+
+
+def test_weight_names_that_a_cell_has_already() -> None:
+    class Named(Cell):
+        states = "h"
+
+        def step(self, x: Any, h: Any) -> Any:
+            return h * self.bias("training")
+
+    with pytest.raises(CellError, match="names a weight 'training'"):
+        Named(3, 4)

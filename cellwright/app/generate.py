@@ -1,0 +1,139 @@
+"""Text from a character model, one symbol at a time."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import OptionError
+from ..tasks.charlm import CharModel
+from ..tasks.state import State
+from ..tasks.vocabulary import Vocabulary
+
+TEMPERATURE = 0.8
+
+
+def probabilities(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Tensor:
+    """Logits [V] to the float64 probabilities [V] to draw from. The filters apply in the order of the arguments:
+
+    temperature: softmax(logits / temperature); 0 gives all to the largest logit (the first of equals)
+    top_k: only the k most probable symbols stay
+    top_p: of those, only the fewest most probable ones whose share reaches top_p
+    min_p: of those, only the ones at least min_p times as probable as the most probable one
+    """
+    logits = logits.double()
+    if temperature == 0:
+        return torch.zeros_like(logits).scatter_(0, logits.argmax(0, keepdim=True), 1.0)
+    # Without the largest logit in it, no temperature can make the quotient overflow to NaN.
+    p = ((logits - logits.max()) / temperature).softmax(0)
+    if top_k is None and top_p is None and min_p is None:
+        return p
+    p, order = p.sort(descending=True, stable=True)
+    if top_k is not None:
+        p[top_k:] = 0
+    if top_p is not None:
+        before = p.cumsum(0) - p
+        p = p.where(before < top_p * p.sum(), 0)
+    if min_p is not None:
+        p = p.where(p >= min_p * p[0], 0)
+    return torch.zeros_like(p).scatter_(0, order, p / p.sum())
+
+
+def generate(
+    model: CharModel,
+    vocabulary: Vocabulary,
+    prompt: str = "",
+    *,
+    length: int = 500,
+    temperature: float = TEMPERATURE,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+    stop: Sequence[str] = (),
+) -> Iterator[str]:
+    """The continuation of a prompt, in pieces as they are written: `length` symbols, or fewer if one of `stop` comes.
+
+    The model is put into evaluation mode. The same seed gives the same text. At the byte level a piece is a whole
+    character, and bytes that are not UTF-8 become U+FFFD.
+    OptionError: a value that is not possible. DataError: the prompt has characters outside the vocabulary.
+    """
+    _check(length, temperature, top_k, top_p, min_p, stop)
+    ids = vocabulary.encode(prompt, "the prompt").tolist() or [vocabulary.start]
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    model.eval()
+    symbols = _symbols(model, ids, length, generator, (temperature, top_k, top_p, min_p))
+    return _until(_text(vocabulary, symbols), stop)
+
+
+def _symbols(
+    model: CharModel,
+    ids: list[int],
+    length: int,
+    generator: torch.Generator,
+    filters: tuple[float, int | None, float | None, float | None],
+) -> Iterator[int]:
+    """The ids that follow `ids`."""
+    device = next(model.parameters()).device
+    state: State | None = None
+    for _ in range(length):
+        # Entered anew for each symbol: around the `yield` it would be in force in the caller's code as well.
+        with torch.inference_mode():
+            logits, state = model(torch.tensor(ids, device=device).unsqueeze(1), state)  # [T, 1, V]
+            p = probabilities(logits[-1, 0].cpu(), *filters)
+            ids = torch.multinomial(p, 1, generator=generator).tolist()
+        yield ids[0]
+
+
+def _text(vocabulary: Vocabulary, symbols: Iterator[int]) -> Iterator[str]:
+    decoder = vocabulary.decoder()
+    for symbol in symbols:
+        if piece := decoder.push(symbol):
+            yield piece
+    if piece := decoder.finish():
+        yield piece
+
+
+def _until(pieces: Iterator[str], stop: Sequence[str]) -> Iterator[str]:
+    """The pieces up to and including the first of `stop`."""
+    tail = ""
+    keep = max(map(len, stop), default=0)
+    for piece in pieces:
+        for n, character in enumerate(piece, 1):
+            tail = (tail + character)[-keep:] if keep else ""
+            if any(tail.endswith(text) for text in stop):
+                yield piece[:n]
+                return
+        yield piece
+
+
+def _check(
+    length: int, temperature: float, top_k: int | None, top_p: float | None, min_p: float | None, stop: Sequence[str]
+) -> None:
+    if length < 0:
+        raise OptionError(f"--length {length}: a text has 0 or more symbols")
+    if not 0 <= temperature < math.inf:
+        raise OptionError(
+            f"--temperature {temperature}: a number from 0 (always the most probable symbol) upwards is expected"
+        )
+    if top_k is not None and top_k < 1:
+        raise OptionError(f"--top-k {top_k}: 1 or more symbols must stay; leave it away to keep all of them")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise OptionError(
+            f"--top-p {top_p}: a share above 0 and up to 1 is expected; leave it away to keep all symbols"
+        )
+    if min_p is not None and not 0 <= min_p <= 1:
+        raise OptionError(f"--min-p {min_p}: a share from 0 to 1 is expected; leave it away to keep all symbols")
+    if "" in stop:
+        raise OptionError("--stop '': a text to stop at has one character or more")

@@ -1,0 +1,178 @@
+"""The character model: predict the next symbol of a text, one symbol after the other.
+
+    x_t = one_hot(s_t) or E s_t          symbol to vector
+    h_t = recurrent(x_t, h_{t-1})        any cell, any number of layers
+    p(s_{t+1} | s_1 ... s_t) = softmax(W h_t + b)
+
+Trained by truncated back-propagation through time: the state goes on from chunk to chunk, its gradient does not.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ..cells import find
+from ..errors import DataError, OptionError
+from ..lang import Definition
+from ..nn import Recurrent
+from .charlm_config import CharLMConfig
+from .state import State, detach, flatten, unflatten
+from .streams import IGNORE, Streams, evaluation_chunks, split
+from .vocabulary import Vocabulary
+
+VALIDATION_LIMIT = 100_000  # symbols looked at by the evaluations during the training
+_EVALUATION_STREAM = 4000  # symbols per stream at least: each stream begins without any context
+_EVALUATION_STREAMS = 64
+_EVALUATION_CHUNK = 256
+_EVALUATION_LOGITS = 2**24  # numbers in memory at once
+
+
+class CharModel(nn.Module):
+    """Ids [T, B] to the logits of the next ids [T, B, V].
+
+    `definitions`: one cell per layer. `symbols`: V. `embed`: size of the embedding, 0 for one-hot input. `tie`: the
+    output's weight is the embedding's, whose size must be that of the last layer's output. `dropout`: on the
+    embedding, between the layers and before the output.
+    """
+
+    def __init__(
+        self,
+        definitions: Sequence[Definition],
+        symbols: int,
+        *,
+        embed: int = 0,
+        tie: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(symbols, embed) if embed else None
+        # Between layers: with one of them there is no such place, and Recurrent warns of that.
+        self.recurrent = Recurrent(list(definitions), dropout=dropout if len(definitions) > 1 else 0.0)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(definitions[-1].output_size, symbols)
+        if tie:
+            if self.embed is None or embed != self.output.in_features:
+                raise OptionError(f"a tied output needs an embedding of size {self.output.in_features}, not {embed}")
+            # The output's initial values are the ones to keep: those of an embedding would saturate the softmax.
+            self.embed.weight = self.output.weight
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """`ids` int64 [T, B] and the state before them to logits [T, B, V] and the state after them."""
+        x = ids if self.embed is None else self.dropout(self.embed(ids))
+        output, state = self.recurrent(x, state)  # [T, B, O]
+        return self.output(self.dropout(output)), state
+
+
+def definitions(config: CharLMConfig, symbols: int) -> tuple[list[Definition], int]:
+    """The cells of the layers, and the size of the embedding. OptionError: unknown cell or option, or a wrong size."""
+    cell = find(config.cell)
+    options: dict[str, Any] = config.options
+    # The size of a cell's output does not depend on that of its input (which some cells want to be the same).
+    output = cell(config.embed or config.hidden, config.hidden, **options).definition().output_size
+    if config.tie and config.embed not in (0, output):
+        raise OptionError(
+            f"--embed {config.embed} does not go with --tie: the output's weight is the embedding's, so that its size "
+            f"is {output}; leave --embed away"
+        )
+    embed = output if config.tie else config.embed
+    inputs = [embed or symbols] + [output] * (config.layers - 1)
+    return [cell(size, config.hidden, **options).definition() for size in inputs], embed
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The sum of -ln p over `count` predicted symbols."""
+
+    total: float
+    count: int
+
+    @property
+    def nats(self) -> float:
+        """-ln p per symbol."""
+        return self.total / self.count
+
+
+@torch.no_grad()
+def evaluate(model: CharModel, ids: NDArray[Any]) -> Evaluation:
+    """How well the model, put into evaluation mode, predicts each of `ids` [N] but the first. DataError: N < 2."""
+    if len(ids) < 2:
+        raise DataError(f"a text of {len(ids)} symbol(s) has nothing to predict; at least 2 are needed")
+    model.eval()
+    device = next(model.parameters()).device
+    streams = min(_EVALUATION_STREAMS, max(1, len(ids) // _EVALUATION_STREAM))
+    chunk = max(1, min(_EVALUATION_CHUNK, _EVALUATION_LOGITS // (streams * model.output.out_features)))
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    state: State | None = None
+    for x, y in evaluation_chunks(ids, streams, chunk):
+        logits, state = model(x.to(device), state)
+        target = y.to(device).flatten()
+        losses = cross_entropy(logits.flatten(0, 1), target, reduction="none", ignore_index=IGNORE)
+        total += losses.sum(dtype=torch.float64)
+    return Evaluation(total.item(), len(ids) - 1)
+
+
+class CharLM:
+    """The task that the training loop sees: a model, its text, and the state carried from chunk to chunk."""
+
+    def __init__(self, config: CharLMConfig, model: CharModel, vocabulary: Vocabulary, ids: NDArray[Any]) -> None:
+        """`ids` [N]: the whole text. DataError: it is too short for one chunk, one validation and one test symbol."""
+        self.model = model
+        self.unit = "character" if vocabulary.level == "char" else "byte"
+        training, self.validation_ids, self.test_ids = split(ids, config.validation, config.test)
+        _long_enough(config, len(ids), self.unit, len(training), len(self.validation_ids), len(self.test_ids))
+        self.training_count = len(training)
+        self.streams = Streams(training, config.batch, config.chunk)
+        self.per_step = config.batch * config.chunk
+        self._device = next(model.parameters()).device
+        self._state: State | None = None
+
+    def loss(self, step: int) -> Tensor:
+        """Mean -ln p over the chunk of step 0, 1, ...: a scalar with a gradient. An epoch begins with a zero state."""
+        k = step % self.streams.chunks
+        x, y = (ids.to(self._device) for ids in self.streams(k))
+        logits, state = self.model(x, self._state if k else None)
+        self._state = detach(state)
+        return cross_entropy(logits.flatten(0, 1), y.flatten())
+
+    def carried(self) -> dict[str, Tensor]:
+        """The state to go on with, as tensors by name."""
+        return {} if self._state is None else flatten(self._state)
+
+    def carry(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with the state of `carried`."""
+        self._state = unflatten(tensors) if tensors else None
+
+    def validate(self) -> float:
+        """Nats per symbol on the validation text, or on its beginning if that is long."""
+        return evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats
+
+    def test(self) -> float | None:
+        """Nats per symbol on the whole test text; None if there is none."""
+        return evaluate(self.model, self.test_ids).nats if len(self.test_ids) else None
+
+    def measures(self, loss: float) -> dict[str, float]:
+        """The loss in other units."""
+        return {"bits": loss / math.log(2)}
+
+
+def _long_enough(config: CharLMConfig, total: int, unit: str, training: int, validation: int, test: int) -> None:
+    needed = config.batch * config.chunk + 1
+    if training < needed:
+        whole = math.ceil(needed / (1 - config.validation - config.test))
+        raise DataError(
+            f"the text has {total} {unit}s, and about {whole} are needed: --batch {config.batch} times --chunk "
+            f"{config.chunk} for one step of training, and the parts for validation and test; give more text, or a "
+            f"smaller --batch or --chunk"
+        )
+    for name, count, fraction in (("validation", validation, config.validation), ("test", test, config.test)):
+        if fraction and count < 2:
+            raise DataError(
+                f"--{name} {fraction} of a text of {total} {unit}s is {count}, and at least 2 are needed; give more "
+                f"text, or a larger --{name}"
+            )

@@ -1,0 +1,94 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from cellwright.app.cli import main
+
+TEXT = "".join(f"def f{i}(x):\n    return x + {i}  # ä{'ö' * (i % 3)}😀\n" for i in range(120))
+SMALL = ["--hidden", "8", "--layers", "2", "--batch", "4", "--chunk", "10", "--steps", "30", "--eval-every", "10"]
+
+
+@dataclass
+class Result:
+    """How a command ended: exit code and the two streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`cli("generate", run, "--seed", 1)`: a command in this process."""
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Result(int(caught.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def process(*arguments: object, **environment: str) -> "subprocess.Popen[bytes]":
+    """A command in a process of its own."""
+    code = "from cellwright.app.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **environment},
+    )
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small UTF-8 text."""
+    path = tmp_path_factory.mktemp("text") / "functions.py"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def _trained(folder: Path, text: Path, *more: str) -> Path:
+    torch.set_num_threads(1)  # as in the tests, which come later
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "charlm", str(text), "--out", str(folder), *SMALL, *more])
+    assert caught.value.code == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _char_run(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
+    return _trained(tmp_path_factory.mktemp("char") / "run", text)
+
+
+@pytest.fixture(scope="session")
+def _byte_run(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
+    return _trained(tmp_path_factory.mktemp("byte") / "run", text, "--level", "byte", "--tie")
+
+
+@pytest.fixture
+def char_run(tmp_path: Path, _char_run: Path) -> Path:
+    """A run folder of characters, to do anything with."""
+    return Path(shutil.copytree(_char_run, tmp_path / "char_run"))
+
+
+@pytest.fixture
+def byte_run(tmp_path: Path, _byte_run: Path) -> Path:
+    """A run folder of bytes, with tied weights."""
+    return Path(shutil.copytree(_byte_run, tmp_path / "byte_run"))
+
+
+@pytest.fixture
+def start() -> Callable[..., "subprocess.Popen[bytes]"]:
+    """`start("train", ...)`: a command in a process of its own."""
+    return process
