@@ -5,7 +5,7 @@ The floors, each importing only from those below it:
     errors   0  the error tree
     lang     1  from equations to a plan; knows no target, imports no torch
     cells    2  mathematics only: one short file per family
-    emit     2  targets: torch (the reference, the meaning of the operations), LaTeX
+    emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
     nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
     tasks    4  data, model and metric: the character model
     train    4  the training loop, run folders

@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from .. import __version__
-from ..nn import available_targets
+from ..nn import available_targets, cache_report
 
-_PACKAGES = ("numpy", "safetensors", "pydantic", "typer", "rich")
+_PACKAGES = ("numpy", "llvmlite", "safetensors", "pydantic", "typer", "rich")
 
 
 def report() -> str:
@@ -26,6 +26,7 @@ def report() -> str:
         ("vector unit", torch.backends.cpu.get_cpu_capability()),
         ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"),
     ]
+    rows.append(("kernel cache", cache_report()))
     for name, reason in available_targets().items():
         rows.append((f"target {name}", "available" if reason is None else f"absent: {reason}"))
     width = max(len(name) for name, _ in rows)

@@ -4,7 +4,7 @@ from .cell import Cell, GRUCell, LSTMCell, RNNCell
 from .check import check_grads
 from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent
-from .scan import available_targets, current_target, use_target
+from .scan import available_targets, cache_report, current_target, use_target
 
 __all__ = [
     "GRU",
@@ -16,6 +16,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "available_targets",
+    "cache_report",
     "check_grads",
     "current_target",
     "use_target",

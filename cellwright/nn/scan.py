@@ -12,10 +12,17 @@ from ..emit import to_torch
 from ..errors import TargetError
 from ..lang import Definition, Plan, with_reset, with_valid
 
+try:
+    from ..emit import to_cpu
+except ImportError as error:
+    _no_cpu: str | None = f"{error}; pip install llvmlite"
+else:
+    _no_cpu = None
+
 # Every target by its name: None, or why it is absent.
 _TARGETS: dict[str, str | None] = {
     "torch": None,
-    "cpu": "compiled CPU kernels are not part of this version",
+    "cpu": _no_cpu,
     "triton": "GPU kernels are not part of this version; the target torch runs on a GPU too",
 }
 _chosen: list[str] = []
@@ -26,9 +33,26 @@ def available_targets() -> dict[str, str | None]:
     return dict(_TARGETS)
 
 
+def cache_report() -> str:
+    """Where compiled kernels are kept, and how many there are."""
+    return "none" if _TARGETS["cpu"] else to_cpu.cache_report()
+
+
 def current_target() -> str:
-    """The target in use: what `use_target` chose, else the environment's CELLWRIGHT_TARGET, else "torch"."""
-    return _chosen[-1] if _chosen else _known(os.environ.get("CELLWRIGHT_TARGET", "torch"))
+    """The target in use: what `use_target` chose, else the environment's CELLWRIGHT_TARGET, else the default.
+
+    The default is "cpu" where it is available; what it cannot do (other dtypes and devices, double backward through
+    torch.func, ...) then runs on "torch".
+    """
+    return _demanded() or ("torch" if _TARGETS["cpu"] else "cpu")
+
+
+def _demanded() -> str | None:
+    """The target that was asked for by name."""
+    if _chosen:
+        return _chosen[-1]
+    name = os.environ.get("CELLWRIGHT_TARGET")
+    return _known(name) if name else None
 
 
 class use_target:  # noqa: N801 (it is called like a function)
@@ -62,6 +86,11 @@ class Program:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         self._plans: dict[tuple[bool, bool], Plan] = {}
+        self._compiled: dict[tuple[bool, bool], to_cpu.Program] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled code belongs to this process.
+        return {"definition": self.definition, "_plans": {}, "_compiled": {}}
 
     def plan(self, reset: bool, valid: bool) -> Plan:
         """The plan with the masks that are in use."""
@@ -69,6 +98,12 @@ class Program:
             definition = with_reset(self.definition) if reset else self.definition
             self._plans[reset, valid] = Plan(with_valid(definition) if valid else definition)
         return self._plans[reset, valid]
+
+    def compiled(self, reset: bool, valid: bool) -> "to_cpu.Program":
+        """The same, compiled."""
+        if (reset, valid) not in self._compiled:
+            self._compiled[reset, valid] = to_cpu.Program(self.plan(reset, valid))
+        return self._compiled[reset, valid]
 
 
 @dataclass(frozen=True)
@@ -109,7 +144,6 @@ def scan(
             one before it, in either direction of time.
         every: also give all states after every step.
     """
-    current_target()  # raises TargetError when the environment names one that is absent
     like = next(iter(state.values()))
     T = len(x)
     if valid is not None and not valid.any():
@@ -125,19 +159,36 @@ def scan(
     if valid is not None:
         inputs["valid"] = valid.unsqueeze(-1).to(like.dtype)
         inputs["x"] = _filled(x, valid)
-    plan = program.plan(reset is not None, valid is not None)
-    record = to_torch.run(plan, weights, inputs, state, reverse)
-    names = list(record.states)
     if not len(x):
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.
-        nothing = sum((w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(same[names[0]]))
-        return Scanned(nothing, same if every else {}, dict(state))
-    output = torch.stack(record.states[names[0]])
-    states = {name: torch.stack(record.states[name]) if k else output for k, name in enumerate(names) if every}
+        output = sum(
+            (w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(next(iter(same.values())))
+        )
+        return Scanned(output, same if every else {}, dict(state))
+    masks = reset is not None, valid is not None
+    if _compiles(program, masks, [*inputs.values(), *state.values(), *weights.values()]):
+        states, last = to_cpu.scan(program.compiled(*masks), weights, inputs, state, reverse)
+    else:
+        lists = to_torch.run(program.plan(*masks), weights, inputs, state, reverse).states
+        wanted = list(lists) if every else list(lists)[:1]
+        states = {name: torch.stack(lists[name]) for name in wanted}
+        last = {name: values[0 if reverse else -1] for name, values in lists.items()}
+    output = next(iter(states.values()))
     if valid is not None:
         output = torch.where(valid.unsqueeze(-1), output, torch.zeros_like(output))
-    return Scanned(output, states, {name: values[0 if reverse else -1] for name, values in record.states.items()})
+    return Scanned(output, states if every else {}, last)
+
+
+def _compiles(program: Program, masks: tuple[bool, bool], tensors: list[Tensor]) -> bool:
+    """Whether the target "cpu" runs this call. TargetError: it was asked for by name and cannot."""
+    demanded = _demanded()
+    if demanded == "torch" or _TARGETS["cpu"]:
+        return False
+    reason = to_cpu.refusal(program.compiled(*masks), tensors)
+    if reason and demanded:
+        raise TargetError(f"the target 'cpu' cannot run this: {reason}; use the target 'torch'")
+    return reason is None
 
 
 def _filled(x: Tensor, valid: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The reference target: every operation against its meaning on numbers, and the planned gradient against autograd."""
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -28,14 +29,19 @@ from cellwright import (
 )
 from cellwright.cells import GRU, LSTM, Elman
 from cellwright.emit import to_latex, to_torch
+from cellwright.emit.to_cpu import vectors
 from cellwright.emit.to_torch import run, run_back
 from cellwright.lang import OPS, Plan, with_reset, with_valid
 from cellwright.lang.ops import ROWS, Op
+from tests.random_cells import random_cell
 
 F64 = torch.float64
 
 
-@pytest.mark.parametrize("table", [to_torch.SPELLING, to_latex.SPELLING], ids=["torch", "latex"])
+TABLES = {"torch": to_torch.SPELLING, "latex": to_latex.SPELLING, "cpu": vectors.SPELLING}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_every_target_spells_every_operation(table: dict[str, Any]) -> None:
     assert set(table) == set(OPS)
 
@@ -138,6 +144,30 @@ def test_planned_gradient_is_the_gradient(
     scale = max(1.0, max(float(w.abs().max()) for w in want.values() if w is not None))
     for n, gradient in (got.weights | got.states | ({} if whole else {"x": got.inputs["x"]})).items():
         assert_close(n, gradient, want[n], 1e-11 * scale)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_planned_gradient_of_random_cells(seed: int, assert_close: Any) -> None:
+    choice = random.Random(seed)
+    definition = random_cell(seed).definition()
+    definition = with_valid(with_reset(definition)) if choice.random() < 0.5 else definition
+    plan, T, B, I = Plan(definition), 4, 3, definition.input_size
+    weights = {n: torch.randn(p.shape(definition.sizes), dtype=F64) * 0.5 for n, p in definition.params.items()}
+    weights = {n: w.requires_grad_() for n, w in weights.items()}
+    x = torch.randint(0, I, (T, B)) if choice.random() < 0.4 else torch.randn(T, B, I, dtype=F64)
+    inputs = {"x": x} | {n: (torch.rand(T, B, 1) > 0.3).double() for n in definition.graph.find("input") if n != "x"}
+    state = {n: torch.randn(B, definition.state_size(n), dtype=F64).requires_grad_() for n in definition.states}
+    reverse = choice.random() < 0.5
+    record = run(plan, weights, inputs, state, reverse, plan.backward.saved)
+    seeds = {n: torch.randn(T, B, definition.state_size(n), dtype=F64) for n in definition.states}
+    loss = torch.stack([(torch.stack(record.states[n]) * g).sum() for n, g in seeds.items()]).sum()
+    leaves = {**weights, **state}
+    want = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True))
+    with torch.no_grad():
+        got = run_back(plan, weights, inputs, state, record, seeds, reverse)
+    scale = max(1.0, max(float(w.abs().max()) for w in want.values() if w is not None))
+    for n, gradient in (got.weights | got.states).items():
+        assert_close(n, gradient, want[n], 1e-9 * scale)
 
 
 def test_one_hot_integers_are_one_hot_vectors() -> None:

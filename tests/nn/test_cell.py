@@ -184,14 +184,22 @@ def test_a_bad_step_is_found_when_the_cell_is_made() -> None:
 
 
 def test_use_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert current_target() == "torch"
+    assert current_target() == "cpu"
     with use_target("torch"):
+        assert current_target() == "torch"
+        with use_target("cpu"):
+            assert current_target() == "cpu"
         assert current_target() == "torch"
     with pytest.raises(TargetError, match="got the target 'cuda', expected one of torch, cpu, triton"):
         use_target("cuda")
-    with pytest.raises(TargetError, match="the target 'cpu' is absent"):
-        use_target("cpu")
-    assert current_target() == "torch"
+    with pytest.raises(TargetError, match="the target 'triton' is absent"):
+        use_target("triton")
+    with (
+        use_target("cpu"),
+        pytest.raises(TargetError, match=r"cannot run this: it takes float32.*use the target 'torch'"),
+    ):
+        LSTMCell(3, 4, dtype=F64)(torch.randn(2, 3, dtype=F64))
+    assert current_target() == "cpu"
     monkeypatch.setenv("CELLWRIGHT_TARGET", "fast")
     with pytest.raises(TargetError, match="got the target 'fast'"):
         LSTMCell(3, 4)(torch.randn(2, 3))

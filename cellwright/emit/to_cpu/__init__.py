@@ -1,0 +1,33 @@
+"""The CPU target: a plan as one fused loop, compiled by LLVM for the processor that it runs on.
+
+passes    stages of the plan -> passes over memory
+vectors   the operations on vectors of float32
+kernel    passes -> the text of a module
+machine, build, threads   what the processor has; text -> function, through a cache; several threads
+program, memory, run, after, function   plans compiled, values in memory, forward and back, torch's autograd
+"""
+
+import torch
+from torch import Tensor
+
+from .build import cache_report
+from .function import scan
+from .program import Program
+
+__all__ = ["Program", "cache_report", "refusal", "scan"]
+
+
+def refusal(program: Program, tensors: list[Tensor]) -> str | None:
+    """Why this call cannot run here, if so: plan, dtypes, devices, or one of torch's function transforms."""
+    for t in tensors:
+        if type(t) not in (Tensor, torch.nn.Parameter):
+            return f"it takes plain tensors, not {type(t).__name__}"
+        if t.device.type != "cpu" or (t.is_floating_point() and t.dtype != torch.float32):
+            return f"it takes float32 on the CPU, not {t.dtype} on {t.device}"
+    if torch.is_autocast_enabled("cpu"):
+        return "it does not take part in autocast"
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return "it is not traced by torch.compile or torch.jit"
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return "it has no rules for the transforms of torch.func"
+    return program.refusal

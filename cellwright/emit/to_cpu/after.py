@@ -1,0 +1,111 @@
+"""What follows the loop back: gradients of the inputs and of the weights, as large products over all steps."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...lang.plan import Plan, Stage
+from ..to_torch import Gradients, _start, _Step
+from .program import Program
+
+if TYPE_CHECKING:
+    from .run import Done
+
+
+def column_order(plan: Plan) -> list[int]:
+    """The order of the kept gradients in memory: those that one product after the loop takes are neighbours."""
+    kept = set(plan.backward.kept)
+    order: dict[int, None] = {}
+    shares = sorted(plan.backward.weights, key=lambda w: (w.source is None, -len(w.gradients)))
+    for share in shares:
+        order |= dict.fromkeys(i for i in share.gradients if i in kept)
+    order |= dict.fromkeys(plan.backward.kept)
+    return list(order)
+
+
+def after_loop(
+    program: Program,
+    done: "Done",
+    columns: Callable[[Sequence[int]], Tensor],
+    states: dict[str, Tensor],
+    to_input: bool,
+) -> Gradients:
+    """What follows the loop: gradients of the inputs and of the weights.
+
+    `columns`: the kept gradients of some nodes side by side, [T * B, sum of units].
+    """
+    plan = program.plan
+    definition, graph, back = plan.definition, plan.gradient.graph, plan.backward
+    x, kept = done.inputs["x"], set(back.kept)
+    wanted = plan.gradient.inputs["x"] if to_input and x.is_floating_point() else None
+    late = {i for share in back.weights for i in share.gradients if i not in kept}
+    values: dict[int, Tensor] = {}
+    if late or wanted is not None:
+        step = _stages_after(program, done, columns, next(iter(states.values())))
+        rows = {i: step.row(i, graph.sizes[graph.nodes[i].size]) for i in (*late, *([wanted] if wanted else []))}
+        values = {i: v.flatten(0, 1) for i, v in rows.items()}
+    weights = {name: torch.zeros_like(w) for name, w in done.weights.items()}
+    sums: dict[tuple[int, ...], Tensor] = {}
+    for share in back.weights:
+        param = definition.params[share.name]
+        units = [graph.sizes[param.slices[part]] for part in share.parts]
+        if kept.issuperset(share.gradients):
+            g = columns(share.gradients)
+        else:
+            g = torch.cat([values[i] if i in values else columns([i]) for i in share.gradients], 1)
+        if share.source is None:
+            if share.gradients not in sums:
+                sums[share.gradients] = g.sum(0)
+            found = sums[share.gradients]
+        elif graph.nodes[share.source].op == "input" and not x.is_floating_point():
+            found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
+        else:
+            found = g.t() @ _source(program, done, share.source)
+        at = 0
+        for part, n in zip(share.parts, units, strict=True):
+            weights[share.name].narrow(0, param.rows(part, graph.sizes)[0], n).add_(found.narrow(0, at, n))
+            at += n
+    into = {} if wanted is None else {"x": values[wanted].view(*x.shape)}
+    return Gradients(into, states, weights)
+
+
+def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[int]], Tensor], like: Tensor) -> _Step:
+    """Carry out the stages after the loop, over all steps at once."""
+    plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
+    T, B = done.inputs["x"].shape[:2]
+    step = _start(plan, graph, done.weights, done.inputs, like)
+    step.values |= {i: _all_steps(done, i) for i in done.hoisted if graph.nodes[i].op != "input"}
+    for i in back.kept:
+        step.values[i] = columns([i]).view(T, B, -1)
+    for stage in back.after:
+        if stage.product and set(back.kept).issuperset(stage.product.sources):
+            rows = step.rows(stage.product.matrix, stage.product.parts)
+            step.values[stage.product.results[0]] = (columns(stage.product.sources) @ rows).view(T, B, -1)
+        elif stage.product:
+            step.product(stage.product)
+        step.stage(Stage(None, stage.nodes))
+    return step
+
+
+def _all_steps(done: "Done", i: int) -> Tensor | float:
+    """A value from before the loop at all steps: of a table, the rows that were looked up."""
+    value = done.hoisted[i]
+    if done.ids is not None and i in done.tabled and isinstance(value, Tensor):
+        return value.squeeze(1)[done.ids]
+    return value
+
+
+def _source(program: Program, done: "Done", i: int) -> Tensor:
+    """What a matrix was applied to at all steps, [T * B, units]."""
+    graph = program.plan.definition.graph
+    T, B = done.inputs["x"].shape[:2]
+    units = graph.sizes[graph.nodes[i].size]
+    if i in done.hoisted:
+        value = _all_steps(done, i)
+        assert isinstance(value, Tensor)
+        return value.expand(T, B, units).reshape(T * B, units)
+    a = done.arrays[i]
+    first = a.offset + (T - 1) * a.step if a.step < 0 else a.offset
+    return torch.as_strided(a.tensor, (T * B, units), (a.row, 1), first)

@@ -1,0 +1,69 @@
+"""The arguments of a kernel: which places in memory its passes read and write, and in which order they are given."""
+
+from dataclasses import dataclass, field
+
+from ...lang.graph import Graph
+from ...lang.plan import Product
+from .passes import Pass, inputs_of
+
+GRANULE = 4  # blocks of units that stay together on one thread, and the most in a tile
+# The head of the arguments; then one entry per size, one panel per product, three per slot.
+HEAD = ("steps", "rows", "by_units", "barrier", "thread_number", "thread_count", "yield_now", "ids", "ids_step")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in memory: of a `node` of the graph; of a slice `part` of the bias `name`; or, for the gradient of a
+    state, what comes from outside ("outside") and what comes from the step before ("carried")."""
+
+    node: int
+    name: str = ""
+    part: str = ""
+
+
+@dataclass
+class Layout:
+    """The order of a kernel's arguments after the head."""
+
+    sizes: list[str] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
+
+    def length(self) -> int:
+        """The number of 64-bit entries."""
+        return len(HEAD) + len(self.sizes) + len(self.products) + 3 * len(self.slots)
+
+
+def blocks_per_tile(product: Product) -> int:
+    """Neighbouring blocks of units in one tile: enough accumulators also for products of one or two parts."""
+    return {1: 4, 2: 2}.get(len(product.results), 1)
+
+
+def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int]) -> Layout:
+    """The layout of a kernel; for `carried` see `kernel.emit`."""
+    layout = Layout()
+    for one in passes:
+        kept = inputs_of(graph, one) | set(one.stores)
+        nodes = kept | (carried & {*one.nodes, *one.results})
+        if one.size not in layout.sizes:
+            layout.sizes.append(one.size)
+        if one.product:
+            layout.products.append(one.product)
+            for i in one.product.sources:
+                if graph.nodes[i].size not in layout.sizes:
+                    layout.sizes.append(graph.nodes[i].size)
+            if one.product.bias:
+                layout.slots += [Slot(-1, one.product.bias, part) for part in one.product.parts]
+        for i in sorted(nodes):
+            if graph.nodes[i].op == "count" and graph.nodes[i].name not in layout.sizes:
+                layout.sizes.append(graph.nodes[i].name)
+            wanted = [Slot(i)]
+            if graph.nodes[i].op == "grad":
+                wanted = [Slot(i, "outside"), Slot(i, "carried")]
+                wanted += [Slot(i)] if any(i in p.stores for p in passes) else []
+            elif i in carried:
+                wanted = [Slot(i, "carried"), *([Slot(i)] if i in kept else [])]
+            elif graph.nodes[i].op in ("const", "count"):
+                wanted = []
+            layout.slots += [slot for slot in wanted if slot not in layout.slots]
+    return layout

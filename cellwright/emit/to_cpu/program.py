@@ -1,0 +1,131 @@
+"""A plan, compiled for this machine: one kernel for each way in which it is called, made when first needed."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+
+from ...lang.graph import LEAVES, ONE
+from ...lang.plan import Plan, Stage, stages
+from . import build
+from .kernel import emit
+from .layout import Layout
+from .machine import this_machine
+from .passes import Pass, inputs_of, lower
+
+
+@dataclass
+class Kernel:
+    """A compiled loop: the address of its function, the order of its arguments, and what it stores."""
+
+    address: int
+    layout: Layout
+    passes: list[Pass]
+
+
+_kernels: dict[tuple[Hashable, ...], Kernel] = {}
+_refusals: dict[Hashable, str | None] = {}
+
+
+def unsupported(plan: Plan) -> str | None:
+    """Why a plan cannot run here, if so."""
+    definition, gradient = plan.definition, plan.gradient
+    loop = {i for s in plan.forward.loop for i in (*s.nodes, *(s.product.results if s.product else ()))}
+    if not set(definition.results.values()) <= loop or len(set(definition.results.values())) < len(definition.results):
+        return "a state that follows from no earlier state"
+    back = {i for s in plan.backward.loop for i in (*s.nodes, *(s.product.results if s.product else ()))}
+    flows = list(gradient.states.values())
+    if any(i not in back for i in flows) or len(set(flows)) < len(flows):
+        return "a state whose gradient does not flow to the step before"
+    if any(gradient.graph.nodes[i].size == ONE for i in (*plan.backward.kept, *plan.backward.saved)):
+        return "single numbers per row that are wanted after the loop"
+    if any(gradient.graph.nodes[i].op in LEAVES and gradient.graph.nodes[i].op != "grad" for i in plan.backward.kept):
+        return "a gradient that is a constant"
+    after = {a for s in plan.backward.after for i in s.nodes for a in gradient.graph.nodes[i].args}
+    if not loop.isdisjoint(after):
+        return "values of the loop that are wanted after it"
+    products = [s.product for s in (*plan.forward.loop, *plan.backward.loop) if s.product]
+    sources = {gradient.graph.nodes[i] for p in products for i in p.sources}
+    if any(n.size == ONE or n.op in ("const", "count", "param") for n in sources):
+        return "a product with a constant, or with single numbers per row"
+    # The gradient of a state is replaced while the step goes back: nobody may want the old one after that.
+    passes = lower(gradient.graph, [*_recompute(plan, set()), *plan.backward.loop], plan.backward.kept)
+    for name, leaf in gradient.graph.find("grad").items():
+        made = next(k for k, p in enumerate(passes) if gradient.states[name] in {*p.nodes, *p.results})
+        if any(leaf in {*inputs_of(gradient.graph, p), *p.stores} for p in passes[made + 1 :]):
+            return f"the gradient of {name} is needed after it has been replaced"
+    return None
+
+
+class Program:
+    """A plan, compiled for this machine when first used; one kernel for each way in which it is called."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.machine = plan, this_machine()
+        definition = plan.definition
+        # A kernel serves every cell of the same form, whatever its sizes.
+        params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
+        self._form = (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
+        if self._form not in _refusals:
+            _refusals[self._form] = unsupported(plan)
+        self.refusal = _refusals[self._form]
+        self._own: dict[tuple[Hashable, ...], Kernel] = {}
+
+    def forward(self, training: bool, looked_up: bool) -> Kernel:
+        """The loop over time; for training, it also keeps what the way back needs."""
+        key = ("forward", training, looked_up)
+        if key not in self._own:
+            self._own[key] = self._kernel(key, looked_up, self._forward_passes(training))
+        return self._own[key]
+
+    def backward(self, looked_up: bool) -> Kernel:
+        """The loop back."""
+        key = ("backward", True, looked_up)
+        if key not in self._own:
+            self._own[key] = self._kernel(key, looked_up, self._backward_passes())
+        return self._own[key]
+
+    def _forward_passes(self, training: bool) -> list[Pass]:
+        plan = self.plan
+        keep = {*plan.definition.results.values(), *(self.kept if training else ())}
+        return lower(plan.definition.graph, plan.forward.loop, keep)
+
+    def _backward_passes(self) -> list[Pass]:
+        plan = self.plan
+        # What was computed before the loop is there still.
+        given = set(self.kept) | (set(range(len(plan.definition.graph.nodes))) - self.loop_nodes)
+        return lower(plan.gradient.graph, [*_recompute(plan, given), *plan.backward.loop], plan.backward.kept)
+
+    def _kernel(self, key: tuple[Hashable, ...], looked_up: bool, passes: list[Pass]) -> Kernel:
+        whole = (self._form, *key)
+        if whole not in _kernels:
+            plan, back = self.plan, key[0] == "backward"
+            graph = plan.gradient.graph if back else plan.definition.graph
+            flows = frozenset(i for i in plan.gradient.states.values() if i is not None and back)
+            chosen = self.tabled if looked_up else frozenset()
+            before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
+            text, layout = emit(graph, passes, self.machine, chosen, flows, before)
+            _kernels[whole] = Kernel(build.load("kernel", text, self.machine), layout, passes)
+        return _kernels[whole]
+
+    @cached_property
+    def loop_nodes(self) -> set[int]:
+        """The nodes of the forward loop."""
+        return {i for s in self.plan.forward.loop for i in (*s.nodes, *(s.product.results if s.product else ()))}
+
+    @cached_property
+    def kept(self) -> list[int]:
+        """What a training run stores at every step besides the states: saved values and sources of later products."""
+        loop = self.loop_nodes - set(self.plan.definition.results.values())
+        sources = {s.product.sources[0] for s in self.plan.forward.loop if s.product}
+        return sorted((set(self.plan.backward.saved) | sources) & loop)
+
+    @cached_property
+    def tabled(self) -> frozenset[int]:
+        """The nodes outside of the loop that follow from x: for integers, rows of a table."""
+        graph = self.plan.definition.graph
+        x = graph.depends([graph.find("input")["x"]])
+        return frozenset(i for i in x - self.loop_nodes if graph.nodes[i].op != "input")
+
+
+def _recompute(plan: Plan, given: set[int]) -> tuple[Stage, ...]:
+    return stages(plan.gradient.graph, [i for i in plan.backward.recomputed if i not in given])

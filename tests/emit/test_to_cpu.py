@@ -1,0 +1,446 @@
+"""The compiled target against the reference in float64: values, gradients, threads, processors, and its cache."""
+
+import copy
+import math
+import os
+import random
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cellwright
+from cellwright import Cell, Equations, Recurrent, TargetError, tanh
+from cellwright.cells import GRU, LSTM, Elman
+from cellwright.emit.to_cpu import Program, build, machine, scan
+from cellwright.emit.to_torch import run, run_back
+from cellwright.lang import ACTIVATIONS, Plan, with_reset, with_valid
+from cellwright.lang.ops import ROWS, Op, apply
+from tests.random_cells import random_cell
+
+F64 = torch.float64
+
+
+def one_operation(op: Op) -> Equations:
+    """A cell whose next state is one operation of what it gets."""
+
+    class One(Equations):
+        states = "h k"
+
+        def step(self, x: Any, h: Any, k: Any) -> Any:
+            a = x + h
+            args = {1: (a,), 2: (a, k), 3: (k, a, 1.5)}[op.arity]
+            return apply(op.name, *args), k + 0.0 * h
+
+    return One(16, 16)
+
+
+POINTS = [-1000.0, -88.0, -20.0, -3.0, -1.0, -0.5, -1e-3, -1e-8, 0.0, 1e-30, 1e-4, 0.25, 0.7, 1.0, 2.0, 9.0, 80.0, 1e3]
+SPECIAL = [math.inf, -math.inf, math.nan]
+
+
+@pytest.mark.parametrize("op", [r for r in ROWS if r.kind == "elementwise"], ids=lambda op: op.name)
+def test_operation_has_its_meaning(op: Op) -> None:
+    """To a few units in the last place of float32; NaN and infinities where the meaning has them."""
+    program = Program(Plan(one_operation(op).definition()))
+    values = POINTS + SPECIAL
+    others = [0.0] if op.arity == 1 else [-2.0, 0.0, 1.0, 3.5]
+    pairs = [(a, b) for a in values for b in others]
+    pairs += [(0.5, 0.5)] * (-len(pairs) % 16)
+    a, b = (torch.tensor(v).view(-1, 16) for v in zip(*pairs, strict=True))
+    zero = torch.zeros(len(a), 16)
+    with torch.no_grad():
+        states, _ = scan(program, {}, {"x": a.unsqueeze(0)}, {"h": zero, "k": b}, False)
+    for (x, y), got in zip(pairs, states["h"].flatten().tolist(), strict=True):
+        x, y = torch.tensor([x, y]).tolist()
+        want = op.meaning(*{1: (x,), 2: (x, y), 3: (y, x, 1.5)}[op.arity])
+        if op.name in ("sin", "cos") and (abs(x) > 1e4 or math.isinf(x)):
+            continue  # so far out, a float32 no longer says where on the circle it is
+        want = torch.tensor(want, dtype=F64).float().item()
+        same = (math.isnan(want) and math.isnan(got)) or got == want
+        assert same or math.isclose(got, want, rel_tol=6e-7, abs_tol=2e-7), f"{op.name}({x}, {y}): {got}, want {want}"
+
+
+class Norms(Equations):
+    """Row sums, several products and sizes, a state that decays by itself."""
+
+    states = {"h": "hidden_size", "c": "hidden_size", "s": "small_size"}
+    small_size = 3
+
+    def step(self, x: Any, h: Any, c: Any, s: Any) -> Any:
+        a, b = self.norm("n m", self.linear("a b", x) + self.linear("a b", h))
+        q = self.linear("q", tanh(a) * c, matrix="q")
+        c = 0.9 * c + tanh(q) * self.scale("p", b)
+        h = tanh(c + self.linear("s", s, matrix="s"))
+        return h, c, 0.5 * s + self.linear("o", h * a, matrix="o", size="small_size")
+
+
+CELLS: dict[str, Any] = {
+    **{
+        f"elman {name}": lambda i, h, name=name: Elman(i, h, activation=name)
+        for name in ("tanh", "relu", "gelu", "elu")
+    },
+    "lstm": LSTM,
+    "lstm peephole coupled": lambda i, h: LSTM(i, h, peephole=True, coupled=True),
+    "lstm projected": lambda i, h: LSTM(i, h, proj_size=(h + 1) // 2) if h > 1 else LSTM(i, h),
+    "lstm one bias": lambda i, h: LSTM(i, h, bias="input"),
+    "gru": GRU,
+    "gru before": lambda i, h: GRU(i, h, reset_after=False),
+    "norms": Norms,
+}
+
+
+def problem(cell: Equations, T: int, B: int, whole: bool, masks: bool) -> tuple[Plan, Any, Any, Any, Any]:
+    definition = with_valid(with_reset(cell.definition())) if masks else cell.definition()
+    scale = definition.sizes["hidden_size"] ** -0.5
+    weights = {n: torch.randn(p.shape(definition.sizes)) * scale for n, p in definition.params.items()}
+    I = definition.input_size
+    inputs = {"x": torch.randint(0, I, (T, B)) if whole else torch.randn(T, B, I)}
+    if masks:
+        inputs |= {"valid": (torch.rand(T, B, 1) > 0.3).float(), "reset": (torch.rand(T, B, 1) > 0.7).float()}
+    state = {n: torch.randn(B, definition.state_size(n)) for n in definition.states}
+    seeds = {n: torch.randn(T, B, definition.state_size(n)) for n in definition.states}
+    return Plan(definition), weights, inputs, state, seeds
+
+
+def compiled(plan: Plan, weights: Any, inputs: Any, state: Any, seeds: Any, reverse: bool) -> dict[str, Tensor]:
+    """States after every step, and all gradients."""
+    leaves = {**weights, **state} | ({"x": inputs["x"]} if inputs["x"].is_floating_point() else {})
+    leaves = {n: v.clone().requires_grad_() for n, v in leaves.items()}
+    program = Program(plan)
+    assert program.refusal is None
+    given = inputs | ({"x": leaves["x"]} if "x" in leaves else {})
+    states, last = scan(program, {n: leaves[n] for n in weights}, given, {n: leaves[n] for n in state}, reverse)
+    for n in state:
+        assert torch.equal(last[n], states[n][0 if reverse else -1])
+    loss = torch.stack([(states[n] * g).sum() for n, g in seeds.items()]).sum()
+    found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True))
+    found = {n: torch.zeros_like(leaves[n]) if g is None else g for n, g in found.items()}
+    return {f"state {n}": s.detach() for n, s in states.items()} | {f"gradient {n}": g for n, g in found.items()}
+
+
+def reference(plan: Plan, weights: Any, inputs: Any, state: Any, seeds: Any, reverse: bool, dtype: torch.dtype) -> Any:
+    def to(values: Any) -> Any:
+        return {n: v.to(dtype) if v.is_floating_point() else v for n, v in values.items()}
+
+    weights, inputs, state, seeds = map(to, (weights, inputs, state, seeds))
+    record = run(plan, weights, inputs, state, reverse, plan.backward.saved)
+    g = run_back(plan, weights, inputs, state, record, seeds, reverse)
+    whole = not inputs["x"].is_floating_point()
+    gradients = g.weights | g.states | ({} if whole else g.inputs)
+    states = {f"state {n}": torch.stack(s) for n, s in record.states.items()}
+    return states | {f"gradient {n}": v for n, v in gradients.items()}
+
+
+def compare(got: dict[str, Tensor], plan: Plan, *given: Any) -> None:
+    """The error against float64 is at most twice that of the reference in float32 (and a few roundings)."""
+    want, plain = reference(plan, *given, F64), reference(plan, *given, torch.float32)
+    assert set(got) <= set(want)
+    for name, value in got.items():
+        scale = max(1.0, want[name].abs().max().item())
+        error, usual = ((v.double() - want[name]).abs().max().item() / scale for v in (value, plain[name]))
+        assert error <= 2 * usual + 1e-6, f"{name}: error {error:.2e}, the reference in float32 {usual:.2e}"
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(("whole", "masks"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("T", "B", "I", "H"), [(1, 1, 1, 1), (5, 3, 7, 3), (4, 2, 5, 63), (3, 9, 33, 64)])
+@pytest.mark.parametrize("name", CELLS)
+def test_agrees_with_the_reference(
+    name: str, T: int, B: int, I: int, H: int, whole: bool, masks: bool, reverse: bool
+) -> None:
+    plan, *given = problem(CELLS[name](I, H), T, B, whole, masks)
+    compare(compiled(plan, *given, reverse), plan, *given, reverse)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_cells(seed: int) -> None:
+    """Whatever is not refused agrees with the reference."""
+    choice = random.Random(seed)
+    whole, masks, reverse = (choice.random() < 0.5 for _ in range(3))
+    plan, *given = problem(random_cell(seed), 4, choice.choice([1, 3, 9]), whole, masks)
+    if Program(plan).refusal is None:
+        got, want = compiled(plan, *given, reverse), reference(plan, *given, reverse, F64)
+        plain = reference(plan, *given, reverse, torch.float32)
+        for name, value in got.items():
+            if name not in want:
+                assert not value.any(), f"{name} has a gradient, the reference has none"
+                continue
+            scale = max(1.0, want[name].abs().max().item())
+            error, usual = ((v.double() - want[name]).abs().max().item() / scale for v in (value, plain[name]))
+            assert error <= 20 * usual + 2e-5, f"{name}: error {error:.1e}, the reference in float32 {usual:.1e}"
+
+
+def test_most_random_cells_are_compiled() -> None:
+    compiled_ones = [Program(Plan(random_cell(seed).definition())).refusal is None for seed in range(40)]
+    assert sum(compiled_ones) > 15
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru before", "norms"])
+def test_large_odd_sizes(name: str) -> None:
+    plan, *given = problem(CELLS[name](10, 500), 3, 13, False, True)
+    compare(compiled(plan, *given, False), plan, *given, False)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_every_activation(activation: str) -> None:
+    plan, *given = problem(Elman(3, 20, activation=activation), 4, 5, False, False)
+    compare(compiled(plan, *given, False), plan, *given, False)
+
+
+@pytest.mark.parametrize("features", ["-avx512f", "-avx512f,-avx2,-fma,-avx"], ids=["AVX2", "SSE"])
+@pytest.mark.parametrize("name", ["elman gelu", "lstm peephole coupled", "gru before", "norms"])
+def test_narrower_vectors(name: str, features: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CELLWRIGHT_CACHE", str(tmp_path))
+    lanes = machine.this_machine().lanes
+    monkeypatch.setenv("CELLWRIGHT_CPU_FEATURES", features)
+    assert machine.this_machine().lanes <= min(lanes, 8)
+    plan, *given = problem(CELLS[name](5, 19), 4, 7, False, True)
+    compare(compiled(plan, *given, True), plan, *given, True)
+
+
+@pytest.mark.parametrize(("T", "B", "H"), [(9, 1, 320), (5, 33, 130), (7, 3, 200)], ids=["units", "rows", "few rows"])
+@pytest.mark.parametrize("name", ["lstm", "gru before", "norms"])
+def test_the_number_of_threads_changes_no_bit(name: str, T: int, B: int, H: int) -> None:
+    plan, weights, inputs, state, _ = problem(CELLS[name](H, H), T, B, False, False)
+    program = Program(plan)
+    # The product before the loop is torch's, whose bits depend on the number of threads: a zero input leaves it out.
+    inputs["x"].zero_()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                results.append(scan(program, weights, inputs, state, False)[0])
+    finally:
+        torch.set_num_threads(1)
+    for other in results[1:]:
+        assert all(torch.equal(results[0][n], other[n]) for n in state)
+
+
+def test_several_python_threads_at_once() -> None:
+    layer = cellwright.LSTM(16, 96)
+    x = torch.randn(20, 8, 16)
+    want, found = layer(x)[0], []
+    torch.set_num_threads(2)
+    try:
+
+        def work() -> None:
+            for _ in range(10):
+                found.append(torch.equal(layer(x)[0], want))
+
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join()
+    finally:
+        torch.set_num_threads(1)
+    assert found == [True] * 40
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_after_a_fork() -> None:
+    code = """
+import os, sys, torch, cellwright
+torch.set_num_threads(2)
+layer, x = cellwright.LSTM(64, 256), torch.randn(40, 16, 64)
+with torch.no_grad():
+    want = layer(x)[0]
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        os._exit(0 if torch.allclose(layer(x)[0], want, atol=1e-6) else 3)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_inputs_in_any_layout() -> None:
+    layer = cellwright.GRU(6, 5)
+    x = torch.randn(4, 7, 6)
+    want = layer(x)[0]
+    strided = torch.randn(4, 7, 12)
+    strided[..., ::2] = x
+    assert torch.equal(layer(strided[..., ::2])[0], want)
+    assert torch.equal(layer(x.transpose(0, 1).contiguous().transpose(0, 1))[0], want)
+    row = torch.randn(6)
+    assert torch.equal(layer(row.expand(4, 7, 6))[0], layer(row.repeat(4, 7, 1))[0])
+
+
+def test_gradients_in_any_layout(assert_close: Any) -> None:
+    layer = cellwright.LSTM(6, 16)
+    results = []
+    for target in ("cpu", "torch"):
+        with cellwright.use_target(target):
+            x = torch.randn(4, 7, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+            output, (_, c) = layer(x)
+            (output.sum() + output[:, :, 3].square().sum() + c.sum()).backward()
+            results.append(x.grad)
+    assert_close("x", results[0], results[1], 1e-5)
+
+
+def test_only_the_last_state_or_nothing_has_a_gradient() -> None:
+    layer = cellwright.LSTM(3, 4)
+    x = torch.randn(5, 2, 3)
+    for pick in (lambda o, s: s[1], lambda o, s: s[0], lambda o, s: o[0], lambda o, s: o * 0):
+        grads = []
+        for target in ("cpu", "torch"):
+            with cellwright.use_target(target):
+                layer.zero_grad()
+                pick(*layer(x)).sum().backward()
+                grads.append([p.grad for p in layer.parameters()])
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*grads, strict=True))
+
+
+def test_a_gradient_of_a_gradient_names_the_reference() -> None:
+    layer = cellwright.LSTM(3, 4)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(TargetError, match=r"cellwright.use_target\('torch'\)"):
+        gradient.square().sum().backward()
+    with cellwright.use_target("torch"):
+        (gradient,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+
+
+def test_changes_of_what_the_way_back_needs_are_noticed() -> None:
+    layer = cellwright.LSTM(3, 4)
+    output, _ = layer(torch.randn(5, 2, 3))
+    output.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+    output, _ = layer(torch.randn(5, 2, 3))
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    layer = cellwright.GRU(3, 4)
+    x = torch.randn(5, 2, 3)
+    grads = []
+    for wrapped in (False, True):
+        layer.zero_grad()
+        call = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False) if wrapped else layer(x)
+        call[0].square().sum().backward()
+        grads.append([p.grad.clone() for p in layer.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_a_nan_stays_a_nan() -> None:
+    for layer in (cellwright.RNN(3, 20, nonlinearity="relu"), cellwright.LSTM(3, 20), cellwright.GRU(3, 20)):
+        x = torch.randn(4, 2, 3)
+        x[1, 0] = math.nan
+        output, _ = layer(x)
+        assert output[0].isfinite().all()
+        assert output[1:, 0].isnan().all()
+        assert output[:, 1].isfinite().all()
+
+
+def test_what_cannot_be_compiled_runs_on_the_reference() -> None:
+    class Memory(Cell):
+        states = "h last"
+
+        def step(self, x: Any, h: Any, last: Any) -> Any:
+            return tanh(self.linear("a", x) + self.linear("a", h) + last), self.linear("b", x)
+
+    layer, x = Recurrent(Memory, 3, 4), torch.randn(5, 2, 3)
+    layer(x)[0].sum().backward()
+    with cellwright.use_target("cpu"), pytest.raises(TargetError, match="follows from no earlier state"):
+        layer(x)
+    assert cellwright.LSTM(3, 4, dtype=F64)(x.double())[0].dtype == F64
+
+
+def test_new_weights_and_copies_are_seen() -> None:
+    layer, x = cellwright.LSTM(3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        before = layer(x)[0]
+        twin = copy.deepcopy(layer)
+        layer.weight_hh_l0.data.mul_(3)
+        assert not torch.equal(layer(x)[0], before)
+        assert torch.equal(twin(x)[0], before)
+
+
+def _run(code: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"CELLWRIGHT_CACHE": str(cache), "OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+SUM = """
+import torch, cellwright
+torch.manual_seed(0)
+layer = cellwright.LSTM(3, 4)
+output, _ = layer(torch.randn(5, 2, 3))
+output.sum().backward()
+print(repr(float(output.detach().double().sum())), repr(float(layer.weight_hh_l0.grad.double().sum())))
+"""
+
+
+def test_the_cache_is_shared_by_processes_that_start_at_once(tmp_path: Path) -> None:
+    runs = [_run(SUM, tmp_path / "cache") for _ in range(4)]
+    results = [r.communicate(timeout=120) for r in runs]
+    assert [r.returncode for r in runs] == [0] * 4, results
+    assert len({out for out, _ in results}) == 1
+    entries = sorted((tmp_path / "cache").iterdir())
+    assert len(entries) == 2
+    assert all(e.suffix == ".o" for e in entries)
+
+
+def test_a_damaged_or_useless_cache_does_no_harm(tmp_path: Path) -> None:
+    want = _run(SUM, tmp_path / "cache").communicate(timeout=120)[0]
+    assert want
+    for entry in (tmp_path / "cache").iterdir():
+        for content in (b"", entry.read_bytes()[:-7], b"x" * 500, entry.read_bytes()[:60] + b"garbage"):
+            entry.write_bytes(content)
+            again = _run(SUM, tmp_path / "cache")
+            assert again.communicate(timeout=120)[0] == want
+    (tmp_path / "file").write_text("")
+    nowhere = _run(SUM, tmp_path / "file" / "below")
+    assert nowhere.communicate(timeout=120)[0] == want
+
+
+def test_an_entry_is_named_by_all_that_decides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    this = machine.this_machine()
+    other = machine.Machine(this.cpu, this.features + ",", this.lanes, this.registers)
+    assert len({build._key("a", this), build._key("b", this), build._key("a", other)}) == 3
+    monkeypatch.setattr(build.llvmlite, "__version__", "0")
+    assert build._key("a", this) not in {build._key("b", other)}
+
+
+def test_kernels_serve_all_sizes() -> None:
+    """Another T, B, I or H compiles nothing."""
+    from cellwright.emit.to_cpu import program
+
+    cellwright.GRU(3, 4)(torch.randn(5, 2, 3))[0].sum().backward()
+    before = len(program._kernels)
+    for I, H, T, B in ((1, 1, 1, 1), (20, 70, 3, 9)):
+        cellwright.GRU(I, H)(torch.randn(T, B, I))[0].sum().backward()
+    assert len(program._kernels) == before
+
+
+def test_without_llvmlite_the_reference_runs() -> None:
+    code = """
+import sys
+sys.modules["llvmlite"] = None
+import torch, cellwright
+assert cellwright.current_target() == "torch"
+assert "llvmlite" in cellwright.available_targets()["cpu"]
+print(cellwright.LSTM(3, 4)(torch.randn(5, 2, 3))[0].shape)
+"""
+    with warnings.catch_warnings():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
