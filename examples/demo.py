@@ -19,7 +19,7 @@ from cellwright.train.progress import display
 from cellwright.train.run import Run
 
 # What a small machine can learn best in 90 seconds.
-CONFIG = CharLMConfig(cell="gru", hidden=256, layers=1, steps=1800, lr=8e-3, final=0.02, eval_every=450)
+CONFIG = CharLMConfig(cell="gru", hidden=256, layers=1, steps=3000, lr=8e-3, final=0.02, eval_every=750)
 PROMPTS = ("\nclass ", "\n    def ")  # a newline first: the beginning of a line
 
 
