@@ -183,8 +183,8 @@ def scan(
 def _compiles(program: Program, masks: tuple[bool, bool], tensors: list[Tensor]) -> bool:
     """Whether the target "cpu" runs this call. TargetError: it was asked for by name and cannot."""
     demanded = _demanded()
-    if demanded == "torch" or _TARGETS["cpu"]:
-        return False
+    if demanded == "torch" or _TARGETS["cpu"] or torch.compiler.is_compiling():
+        return False  # torch.compile sees through the reference, which is made of torch's operations
     reason = to_cpu.refusal(program.compiled(*masks), tensors)
     if reason and demanded:
         raise TargetError(f"the target 'cpu' cannot run this: {reason}; use the target 'torch'")

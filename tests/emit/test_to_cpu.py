@@ -444,3 +444,20 @@ print(cellwright.LSTM(3, 4)(torch.randn(5, 2, 3))[0].shape)
     with warnings.catch_warnings():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_torch_compile_sees_the_reference() -> None:
+    layer, x = cellwright.LSTM(3, 4), torch.randn(3, 2, 3)
+    traced = torch.compile(layer, backend="eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got = traced(x)[0]
+    assert torch.allclose(got, layer(x)[0], atol=1e-6)
+
+
+def test_transforms_of_torch_func_use_the_reference() -> None:
+    layer, x = cellwright.GRU(3, 4), torch.randn(6, 5, 2, 3)
+    mapped = torch.func.vmap(lambda one: layer(one)[0])(x)
+    assert torch.allclose(mapped, torch.stack([layer(one)[0] for one in x]), atol=1e-6)
+    _, tangent = torch.func.jvp(lambda one: layer(one)[0], (x[0],), (x[1],))
+    assert tangent.isfinite().all()

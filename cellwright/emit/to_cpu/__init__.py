@@ -26,8 +26,8 @@ def refusal(program: Program, tensors: list[Tensor]) -> str | None:
             return f"it takes float32 on the CPU, not {t.dtype} on {t.device}"
     if torch.is_autocast_enabled("cpu"):
         return "it does not take part in autocast"
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return "it is not traced by torch.compile or torch.jit"
+    if torch._C._get_tracing_state() is not None:
+        return "it is not traced by torch.jit"
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return "it has no rules for the transforms of torch.func"
     return program.refusal
