@@ -455,6 +455,7 @@ def test_torch_compile_sees_the_reference() -> None:
     assert torch.allclose(got, layer(x)[0], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # inside torch's own jvp
 def test_transforms_of_torch_func_use_the_reference() -> None:
     layer, x = cellwright.GRU(3, 4), torch.randn(6, 5, 2, 3)
     mapped = torch.func.vmap(lambda one: layer(one)[0])(x)
