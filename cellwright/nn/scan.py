@@ -1,6 +1,7 @@
 """The one place where cells and targets meet: a cell over all steps, in one direction, on the chosen target."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -167,8 +168,17 @@ def scan(
         )
         return Scanned(output, same if every else {}, dict(state))
     masks = reset is not None, valid is not None
+    fused = None
     if _compiles(program, masks, [*inputs.values(), *state.values(), *weights.values()]):
-        states, last = to_cpu.scan(program.compiled(*masks), weights, inputs, state, reverse)
+        try:
+            fused = to_cpu.scan(program.compiled(*masks), weights, inputs, state, reverse)
+        except TargetError as error:
+            if _demanded():
+                raise
+            _TARGETS["cpu"] = str(error)
+            warnings.warn(f"{error}; the reference target runs instead, slowly", stacklevel=2)
+    if fused is not None:
+        states, last = fused
     else:
         lists = to_torch.run(program.plan(*masks), weights, inputs, state, reverse).states
         wanted = list(lists) if every else list(lists)[:1]

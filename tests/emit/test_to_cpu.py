@@ -462,3 +462,26 @@ def test_transforms_of_torch_func_use_the_reference() -> None:
     assert torch.allclose(mapped, torch.stack([layer(one)[0] for one in x]), atol=1e-6)
     _, tangent = torch.func.jvp(lambda one: layer(one)[0], (x[0],), (x[1],))
     assert tangent.isfinite().all()
+
+
+def test_a_machine_that_cannot_compile_warns_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(text: str, machine: Any) -> bytes:
+        raise RuntimeError("no code generator")
+
+    from cellwright.emit.to_cpu import program
+    from cellwright.nn import scan as meeting
+
+    monkeypatch.setenv("CELLWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "compile_module", broken)
+    monkeypatch.setattr(program, "_kernels", {})
+    monkeypatch.setattr(meeting, "_TARGETS", dict(meeting._TARGETS))
+    layer, x = cellwright.LSTM(3, 4), torch.randn(5, 2, 3)
+    with cellwright.use_target("cpu"), pytest.raises(TargetError, match=r"cannot compile for .*no code generator"):
+        layer(x)
+    with pytest.warns(UserWarning, match=r"no code generator.*the reference target runs instead"):
+        got = layer(x)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(layer(x)[0], got)
+    with pytest.raises(TargetError, match=r"absent: .*no code generator"):
+        cellwright.use_target("cpu")

@@ -13,6 +13,7 @@ from pathlib import Path
 import llvmlite
 import llvmlite.binding as llvm
 
+from ...errors import TargetError
 from .machine import Machine
 
 _MAGIC = b"cellwright object 1\n"
@@ -33,7 +34,19 @@ def cache_report() -> str:
 
 
 def load(name: str, text: str, machine: Machine) -> int:
-    """The address of the function `name` of a module, compiled when it is not in the cache."""
+    """The address of the function `name` of a module, compiled when it is not in the cache.
+
+    TargetError: LLVM cannot compile or run it here.
+    """
+    try:
+        return _load(name, text, machine)
+    except RuntimeError as error:
+        raise TargetError(
+            f"the target 'cpu' cannot compile for {machine.cpu}: {error}; use the target 'torch'"
+        ) from error
+
+
+def _load(name: str, text: str, machine: Machine) -> int:
     _initialise()
     path = cache_folder() / f"{_key(text, machine)}.o"
     data = _read(path)
