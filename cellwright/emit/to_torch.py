@@ -64,7 +64,7 @@ def _dtype(*values: Value) -> torch.dtype:
 
 
 @dataclass
-class _Step:
+class Step:
     """Evaluates nodes of `graph`: `values` holds what has been computed so far, by node.
 
     `like` gives dtype and device of constants; `lead` the leading sizes of a full value: (T, B), or (B,) in a step.
@@ -124,14 +124,14 @@ class _Step:
         return (value if isinstance(value, Tensor) else self.like.new_full((), value)).expand(*self.lead, units)
 
 
-def _start(plan: Plan, graph: Graph, weights: Mapping[str, Tensor], inputs: dict[str, Tensor], like: Tensor) -> _Step:
+def begin(plan: Plan, graph: Graph, weights: Mapping[str, Tensor], inputs: dict[str, Tensor], like: Tensor) -> Step:
     """What is known before any step: constants, weights, and the inputs of all steps. `like` is a state [B, units]."""
     x = inputs["x"]
     leaves = graph.find("input")
     whole = not x.is_floating_point()
-    if whole and (leaves["x"] in plan.definition.results.values() or _beside_products(graph, leaves["x"])):
+    if whole and (leaves["x"] in plan.definition.results.values() or beside_products(graph, leaves["x"])):
         x = F.one_hot(x, plan.definition.input_size).to(like.dtype)
-    step = _Step(graph, plan.definition.params, weights, {}, like, (len(x), len(like)))
+    step = Step(graph, plan.definition.params, weights, {}, like, (len(x), len(like)))
     for i, node in enumerate(graph.nodes):
         if node.op == "const":
             step.values[i] = node.value
@@ -143,7 +143,7 @@ def _start(plan: Plan, graph: Graph, weights: Mapping[str, Tensor], inputs: dict
     return step
 
 
-def _beside_products(graph: Graph, x: int) -> bool:
+def beside_products(graph: Graph, x: int) -> bool:
     """Whether x is used other than by a product, for which an integer can stand for a one-hot vector."""
     return any(x in n.args and n.op != "linear" for n in graph.nodes)
 
@@ -176,7 +176,7 @@ def run(
     """
     definition, forward = plan.definition, plan.forward
     graph = definition.graph
-    step = _start(plan, graph, weights, inputs, next(iter(state.values())))
+    step = begin(plan, graph, weights, inputs, next(iter(state.values())))
     for stage in forward.hoisted:
         step.stage(stage)
     T, batch = step.lead
@@ -227,16 +227,16 @@ def run_back(
     """
     definition, backward, gradient = plan.definition, plan.backward, plan.gradient
     graph, known = gradient.graph, len(definition.graph.nodes)
-    step = _start(plan, graph, weights, inputs, next(iter(state.values())))
+    step = begin(plan, graph, weights, inputs, next(iter(state.values())))
     T, batch = step.lead
     whole = {i: step.values[i] for i in graph.find("input").values()}
     recompute = stages(graph, backward.recomputed)
     leaves, seeds = graph.find("state"), graph.find("grad")
     carried = {name: torch.zeros_like(s) for name, s in state.items()}
     sources = {w.source for w in backward.weights if w.source is not None}
-    used = {a for stage in backward.after for i in _members(stage) for a in graph.nodes[i].args} | sources
+    used = {a for stage in backward.after for i in stage.members for a in graph.nodes[i].args} | sources
     used = {i for i in used if i >= known or graph.nodes[i].op not in ("input", "const", "count", "param")}
-    used = (used | set(backward.kept)) - {i for stage in backward.after for i in _members(stage)}
+    used = (used | set(backward.kept)) - {i for stage in backward.after for i in stage.members}
     history: dict[int, list[Tensor]] = {i: [] for i in used}
     step.lead = (batch,)
     order = range(T) if reverse else range(T - 1, -1, -1)
@@ -264,11 +264,7 @@ def run_back(
     return Gradients(into, carried, _weight_gradients(step, backward.weights))
 
 
-def _members(stage: Stage) -> tuple[int, ...]:
-    return (*(stage.product.results if stage.product else ()), *stage.nodes)
-
-
-def _weight_gradients(step: _Step, shares: tuple[WeightGradient, ...]) -> dict[str, Tensor]:
+def _weight_gradients(step: Step, shares: tuple[WeightGradient, ...]) -> dict[str, Tensor]:
     """Each share as one product or sum over all steps and rows, added to the rows of its slices."""
     result = {name: torch.zeros_like(w) for name, w in step.weights.items()}
     sizes = step.graph.sizes

@@ -40,6 +40,11 @@ class Stage:
     product: Product | None
     nodes: tuple[int, ...]
 
+    @property
+    def members(self) -> tuple[int, ...]:
+        """All nodes that the stage computes."""
+        return (*(self.product.results if self.product else ()), *self.nodes)
+
 
 @dataclass(frozen=True)
 class Forward:

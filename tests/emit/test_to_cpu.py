@@ -485,3 +485,16 @@ def test_a_machine_that_cannot_compile_warns_once(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(layer(x)[0], got)
     with pytest.raises(TargetError, match=r"absent: .*no code generator"):
         cellwright.use_target("cpu")
+
+
+def test_what_lies_beyond_the_last_unit_reaches_no_product() -> None:
+    """Registers are wider than 5 units: their last lanes hold zeros, whose logarithm must not meet a weight."""
+
+    class Logarithm(Equations):
+        states = "h"
+
+        def step(self, x: Any, h: Any) -> Any:
+            return 1.5 + tanh(self.linear("a", cellwright.log(h * h)) + self.linear("b", x))
+
+    plan, *given = problem(Logarithm(3, 5), 4, 2, False, False)
+    compare(compiled(plan, *given, False), plan, *given, False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...lang.plan import Plan, Stage
-from ..to_torch import Gradients, _start, _Step
+from ..to_torch import Gradients, Step, begin
 from .program import Program
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def after_loop(
     return Gradients(into, states, weights)
 
 
-def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[int]], Tensor], like: Tensor) -> _Step:
+def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[int]], Tensor], like: Tensor) -> Step:
     """Carry out the stages after the loop, over all steps at once."""
     plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
     T, B = done.inputs["x"].shape[:2]
-    step = _start(plan, graph, done.weights, done.inputs, like)
+    step = begin(plan, graph, done.weights, done.inputs, like)
     step.values |= {i: _all_steps(done, i) for i in done.hoisted if graph.nodes[i].op != "input"}
     for i in back.kept:
         step.values[i] = columns([i]).view(T, B, -1)

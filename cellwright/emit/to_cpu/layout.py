@@ -29,10 +29,6 @@ class Layout:
     products: list[Product] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
 
-    def length(self) -> int:
-        """The number of 64-bit entries."""
-        return len(HEAD) + len(self.sizes) + len(self.products) + 3 * len(self.slots)
-
 
 def blocks_per_tile(product: Product) -> int:
     """Neighbouring blocks of units in one tile: enough accumulators also for products of one or two parts."""

@@ -29,10 +29,10 @@ _refusals: dict[Hashable, str | None] = {}
 def unsupported(plan: Plan) -> str | None:
     """Why a plan cannot run here, if so."""
     definition, gradient = plan.definition, plan.gradient
-    loop = {i for s in plan.forward.loop for i in (*s.nodes, *(s.product.results if s.product else ()))}
+    loop = {i for s in plan.forward.loop for i in s.members}
     if not set(definition.results.values()) <= loop or len(set(definition.results.values())) < len(definition.results):
         return "a state that follows from no earlier state"
-    back = {i for s in plan.backward.loop for i in (*s.nodes, *(s.product.results if s.product else ()))}
+    back = {i for s in plan.backward.loop for i in s.members}
     flows = list(gradient.states.values())
     if any(i not in back for i in flows) or len(set(flows)) < len(flows):
         return "a state whose gradient does not flow to the step before"
@@ -47,12 +47,6 @@ def unsupported(plan: Plan) -> str | None:
     sources = {gradient.graph.nodes[i] for p in products for i in p.sources}
     if any(n.size == ONE or n.op in ("const", "count", "param") for n in sources):
         return "a product with a constant, or with single numbers per row"
-    # The gradient of a state is replaced while the step goes back: nobody may want the old one after that.
-    passes = lower(gradient.graph, [*_recompute(plan, set()), *plan.backward.loop], plan.backward.kept)
-    for name, leaf in gradient.graph.find("grad").items():
-        made = next(k for k, p in enumerate(passes) if gradient.states[name] in {*p.nodes, *p.results})
-        if any(leaf in {*inputs_of(gradient.graph, p), *p.stores} for p in passes[made + 1 :]):
-            return f"the gradient of {name} is needed after it has been replaced"
     return None
 
 
@@ -66,7 +60,7 @@ class Program:
         params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
         self._form = (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
         if self._form not in _refusals:
-            _refusals[self._form] = unsupported(plan)
+            _refusals[self._form] = unsupported(plan) or self._replaced_too_early()
         self.refusal = _refusals[self._form]
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
 
@@ -95,6 +89,15 @@ class Program:
         given = set(self.kept) | (set(range(len(plan.definition.graph.nodes))) - self.loop_nodes)
         return lower(plan.gradient.graph, [*_recompute(plan, given), *plan.backward.loop], plan.backward.kept)
 
+    def _replaced_too_early(self) -> str | None:
+        """The gradient of a state is replaced while the step goes back: whether a later pass wants the old one."""
+        graph, passes = self.plan.gradient.graph, self._backward_passes()
+        for name, leaf in graph.find("grad").items():
+            made = next(k for k, p in enumerate(passes) if self.plan.gradient.states[name] in {*p.nodes, *p.results})
+            if any(leaf in {*inputs_of(graph, p), *p.stores} for p in passes[made + 1 :]):
+                return f"the gradient of {name} is needed after it has been replaced"
+        return None
+
     def _kernel(self, key: tuple[Hashable, ...], looked_up: bool, passes: list[Pass]) -> Kernel:
         whole = (self._form, *key)
         if whole not in _kernels:
@@ -110,7 +113,7 @@ class Program:
     @cached_property
     def loop_nodes(self) -> set[int]:
         """The nodes of the forward loop."""
-        return {i for s in self.plan.forward.loop for i in (*s.nodes, *(s.product.results if s.product else ()))}
+        return {i for s in self.plan.forward.loop for i in s.members}
 
     @cached_property
     def kept(self) -> list[int]:

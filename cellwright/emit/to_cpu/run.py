@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...lang.graph import ONE, Graph, Param
-from ..to_torch import Gradients, _start
+from ..to_torch import Gradients, begin, beside_products
 from . import threads
 from .after import after_loop, column_order
 from .layout import GRANULE, HEAD, Slot
@@ -31,7 +31,6 @@ class Done:
     inputs: dict[str, Tensor]
     ids: Tensor | None
     reverse: bool
-    memory: dict[str, Tensor]
     arrays: dict[int, Array]
     hoisted: dict[int, Tensor | float]
     tabled: frozenset[int]
@@ -54,12 +53,12 @@ def forward(
     x = inputs["x"]
     T, B = x.shape[:2]
     leaves = graph.find("input")
-    whole = not x.is_floating_point() and not any(leaves["x"] in n.args and n.op != "linear" for n in graph.nodes)
+    whole = not x.is_floating_point() and not beside_products(graph, leaves["x"])
     table = whole and definition.input_size <= 2 * T * B
     given = dict(inputs)
     if table:
         given["x"] = torch.arange(definition.input_size).view(-1, 1)
-    step = _start(plan, graph, weights, given, next(iter(state.values())))
+    step = begin(plan, graph, weights, given, next(iter(state.values())))
     if table:
         step.lead = (definition.input_size, 1)
     for stage in plan.forward.hoisted:
@@ -89,13 +88,10 @@ def forward(
         kept = program.kept
         widths = [width_of(graph.sizes[graph.nodes[i].size], machine) for i in kept]
         saved = torch.empty(T, B, sum(widths))
-        memory["saved"] = saved
         for n, i in enumerate(kept):
             arrays[i] = sequence(saved, reverse)
             arrays[i].offset += sum(widths[:n])
-    done = Done(
-        definition.params, dict(weights), dict(inputs), x if table else None, reverse, memory, arrays, hoisted, tabled
-    )
+    done = Done(definition.params, dict(weights), dict(inputs), x if table else None, reverse, arrays, hoisted, tabled)
     _call(kernel, graph, machine, arrays, done, T, B, reverse)
     last = {name: memory[name][0 if reverse else T, :, : definition.state_size(name)] for name in states}
     views = {name: s[..., : definition.state_size(name)] for name, s in states.items()}
