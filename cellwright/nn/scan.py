@@ -87,7 +87,7 @@ class Program:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
         self._plans: dict[tuple[bool, bool], Plan] = {}
-        self._compiled: dict[tuple[bool, bool], to_cpu.Program] = {}
+        self._compiled: dict[bool, to_cpu.Program] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled code belongs to this process.
@@ -100,11 +100,11 @@ class Program:
             self._plans[reset, valid] = Plan(with_valid(definition) if valid else definition)
         return self._plans[reset, valid]
 
-    def compiled(self, reset: bool, valid: bool) -> "to_cpu.Program":
-        """The same, compiled."""
-        if (reset, valid) not in self._compiled:
-            self._compiled[reset, valid] = to_cpu.Program(self.plan(reset, valid))
-        return self._compiled[reset, valid]
+    def compiled(self, reset: bool) -> "to_cpu.Program":
+        """The plan for sequences that begin anew within, or not, compiled."""
+        if reset not in self._compiled:
+            self._compiled[reset] = to_cpu.Program(self.plan(reset, False))
+        return self._compiled[reset]
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,6 @@ def scan(
             # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
         inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
-    if valid is not None:
-        inputs["valid"] = valid.unsqueeze(-1).to(like.dtype)
-        inputs["x"] = _filled(x, valid)
     if not len(x):
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.
@@ -167,11 +164,11 @@ def scan(
             (w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(next(iter(same.values())))
         )
         return Scanned(output, same if every else {}, dict(state))
-    masks = reset is not None, valid is not None
     fused = None
-    if _compiles(program, masks, [*inputs.values(), *state.values(), *weights.values()]):
+    if _compiles(program, reset is not None, [*inputs.values(), *state.values(), *weights.values()]):
         try:
-            fused = to_cpu.scan(program.compiled(*masks), weights, inputs, state, reverse)
+            # Kernels leave the padding out instead of masking it.
+            fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid)
         except TargetError as error:
             if _demanded():
                 raise
@@ -180,7 +177,10 @@ def scan(
     if fused is not None:
         states, last = fused
     else:
-        lists = to_torch.run(program.plan(*masks), weights, inputs, state, reverse).states
+        if valid is not None:
+            inputs |= {"x": _filled(x, valid), "valid": valid.unsqueeze(-1).to(like.dtype)}
+        plan = program.plan(reset is not None, valid is not None)
+        lists = to_torch.run(plan, weights, inputs, state, reverse).states
         wanted = list(lists) if every else list(lists)[:1]
         states = {name: torch.stack(lists[name]) for name in wanted}
         last = {name: values[0 if reverse else -1] for name, values in lists.items()}
@@ -190,12 +190,12 @@ def scan(
     return Scanned(output, states if every else {}, last)
 
 
-def _compiles(program: Program, masks: tuple[bool, bool], tensors: list[Tensor]) -> bool:
+def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:
     """Whether the target "cpu" runs this call. TargetError: it was asked for by name and cannot."""
     demanded = _demanded()
     if demanded == "torch" or _TARGETS["cpu"] or torch.compiler.is_compiling():
         return False  # torch.compile sees through the reference, which is made of torch's operations
-    reason = to_cpu.refusal(program.compiled(*masks), tensors)
+    reason = to_cpu.refusal(program.compiled(reset), tensors)
     if reason and demanded:
         raise TargetError(f"the target 'cpu' cannot run this: {reason}; use the target 'torch'")
     return reason is None

@@ -62,7 +62,7 @@ def after_loop(
         elif graph.nodes[share.source].op == "input" and not x.is_floating_point():
             found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
         else:
-            found = g.t() @ _source(program, done, share.source)
+            found = g.t() @ _source(done, share.source)
         at = 0
         for part, n in zip(share.parts, units, strict=True):
             weights[share.name].narrow(0, param.rows(part, graph.sizes)[0], n).add_(found.narrow(0, at, n))
@@ -76,7 +76,9 @@ def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[in
     plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
     T, B = done.inputs["x"].shape[:2]
     step = begin(plan, graph, done.weights, done.inputs, like)
-    step.values |= {i: _all_steps(done, i) for i in done.hoisted if graph.nodes[i].op != "input"}
+    step.lead = (T, B)
+    known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
+    step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
     for i in back.kept:
         step.values[i] = columns([i]).view(T, B, -1)
     for stage in back.after:
@@ -91,21 +93,34 @@ def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[in
 
 def _all_steps(done: "Done", i: int) -> Tensor | float:
     """A value from before the loop at all steps: of a table, the rows that were looked up."""
-    value = done.hoisted[i]
-    if done.ids is not None and i in done.tabled and isinstance(value, Tensor):
-        return value.squeeze(1)[done.ids]
+    if i not in done.nodes:
+        shape, place = done.frame.shape, done.frame.place[i]
+        memory = done.tensors["hoisted"].narrow(1, place, done.frame.graph.sizes[done.frame.graph.nodes[i].size])
+        if shape.ragged:
+            return memory.unsqueeze(1)
+        if shape.inner:
+            return memory.unflatten(0, (shape.steps, shape.batch))
+        return memory.unflatten(0, (shape.batch, shape.steps)).transpose(0, 1)
+    value = done.nodes[i]
+    if "ids" in done.tensors and i in done.frame.program.tabled and isinstance(value, Tensor):
+        return value.squeeze(1)[done.tensors["ids"]]
     return value
 
 
-def _source(program: Program, done: "Done", i: int) -> Tensor:
-    """What a matrix was applied to at all steps, [T * B, units]."""
-    graph = program.plan.definition.graph
-    T, B = done.inputs["x"].shape[:2]
-    units = graph.sizes[graph.nodes[i].size]
-    if i in done.hoisted:
+def _source(done: "Done", i: int) -> Tensor:
+    """What a matrix was applied to at all steps, [N, units]."""
+    frame, graph = done.frame, done.frame.graph
+    node, shape = graph.nodes[i], frame.shape
+    units = graph.sizes[node.size]
+    if node.op == "input":
+        return done.inputs[node.name].expand(*done.inputs["x"].shape[:2], units).reshape(shape.rows, units)
+    if i not in frame.arrays:
         value = _all_steps(done, i)
         assert isinstance(value, Tensor)
-        return value.expand(T, B, units).reshape(T * B, units)
-    a = done.arrays[i]
-    first = a.offset + (T - 1) * a.step if a.step < 0 else a.offset
-    return torch.as_strided(a.tensor, (T * B, units), (a.row, 1), first)
+        return value.expand(*done.inputs["x"].shape[:2], units).reshape(shape.rows, units)
+    a = frame.arrays[i]
+    memory = done.tensors[a.name]
+    if done.batch is not None and node.op == "state":
+        return memory[done.batch.before, :units]
+    first = a.offset + (shape.steps - 1) * a.step if a.step < 0 else a.offset
+    return torch.as_strided(memory, (shape.rows, units), (a.row, 1), first)

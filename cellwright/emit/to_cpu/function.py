@@ -17,15 +17,16 @@ def scan(
     inputs: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     reverse: bool,
+    valid: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`, in float32."""
     leaves = (inputs["x"], *state.values(), *weights.values())
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
-        states, last, _ = forward(program, weights, inputs, state, reverse, training=False)
+        states, last, _ = forward(program, weights, inputs, state, reverse, False, valid)
         return states, last
     masks = {name: v for name, v in inputs.items() if name != "x"}
     results = _Scan.apply(  # type: ignore[no-untyped-call]
-        program, masks, reverse, tuple(state), tuple(weights), *leaves
+        program, masks, reverse, valid, tuple(state), tuple(weights), *leaves
     )
     names = list(program.plan.definition.states)
     n = len(names)
@@ -37,10 +38,10 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        program, masks, reverse, states, weights, x, *rest = arguments
+        program, masks, reverse, valid, states, weights, x, *rest = arguments
         named_state = dict(zip(states, rest, strict=False))
         named_weights = dict(zip(weights, rest[len(states) :], strict=True))
-        every, last, done = forward(program, named_weights, {"x": x, **masks}, named_state, reverse, training=True)
+        every, last, done = forward(program, named_weights, {"x": x, **masks}, named_state, reverse, True, valid)
         results = (*map(_standing_alone, every.values()), *(s.clone() for s in last.values()))
         ctx.program, ctx.done, ctx.names = program, done, (states, weights)
         # The versions of these are checked on the way back.
@@ -60,13 +61,13 @@ class _Scan(torch.autograd.Function):
                 done,
                 dict(zip(states, gradients[:n], strict=True)),
                 dict(zip(states, gradients[n:], strict=True)),
-                to_input=ctx.needs_input_grad[5],
+                to_input=ctx.needs_input_grad[6],
             )
         result = [found.inputs.get("x"), *(found.states[s] for s in states), *(found.weights[w] for w in weights)]
         if torch.is_grad_enabled():
             anchor = torch.zeros((), requires_grad=True)
             result = list(_Once.apply(anchor, *result))  # type: ignore[no-untyped-call]
-        return (None, None, None, None, None, *result)
+        return (*[None] * 6, *result)
 
 
 def _standing_alone(view: Tensor) -> Tensor:

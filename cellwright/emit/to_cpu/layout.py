@@ -7,8 +7,22 @@ from ...lang.plan import Product
 from .passes import Pass, inputs_of
 
 GRANULE = 4  # blocks of units that stay together on one thread, and the most in a tile
-# The head of the arguments; then one entry per size, one panel per product, three per slot.
-HEAD = ("steps", "rows", "by_units", "barrier", "thread_number", "thread_count", "yield_now", "ids", "ids_step")
+# The head of the arguments; then one entry per size; per product its panel, the row stride of its matrix and the
+# address of each part's rows; per slot its address, strides of row and step, and which shift of rows applies.
+HEAD = (
+    "steps",
+    "rows",
+    "by_units",  # whether threads share the units (else the rows)
+    "barrier",
+    "thread_number",  # the functions to ask
+    "thread_count",
+    "yield_now",
+    "ids",
+    "ids_step",
+    "table",  # of rows per thread and step, when sequences have lengths; else 0
+    "packed",  # whether the panels are filled already
+)
+STILL, NOW, BEFORE = 0, 1, 2  # shifts: none, to the rows of this step, to those of the step before
 
 
 @dataclass(frozen=True)
@@ -38,21 +52,24 @@ def blocks_per_tile(product: Product) -> int:
 def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int]) -> Layout:
     """The layout of a kernel; for `carried` see `kernel.emit`."""
     layout = Layout()
+
+    def size(name: str) -> None:
+        if name not in layout.sizes:
+            layout.sizes.append(name)
+
     for one in passes:
         kept = inputs_of(graph, one) | set(one.stores)
         nodes = kept | (carried & {*one.nodes, *one.results})
-        if one.size not in layout.sizes:
-            layout.sizes.append(one.size)
+        size(one.size)
         if one.product:
             layout.products.append(one.product)
             for i in one.product.sources:
-                if graph.nodes[i].size not in layout.sizes:
-                    layout.sizes.append(graph.nodes[i].size)
+                size(graph.nodes[i].size)
             if one.product.bias:
                 layout.slots += [Slot(-1, one.product.bias, part) for part in one.product.parts]
         for i in sorted(nodes):
-            if graph.nodes[i].op == "count" and graph.nodes[i].name not in layout.sizes:
-                layout.sizes.append(graph.nodes[i].name)
+            if graph.nodes[i].op == "count":
+                size(graph.nodes[i].name)
             wanted = [Slot(i)]
             if graph.nodes[i].op == "grad":
                 wanted = [Slot(i, "outside"), Slot(i, "carried")]

@@ -1,29 +1,38 @@
-"""How values lie in memory: rows that fill whole vector registers, and matrices in the order of their reading."""
+"""How values lie in memory, and the arguments of a kernel that say so."""
 
+import ctypes
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lang.graph import Param
-from ...lang.plan import Product
-from .layout import GRANULE, blocks_per_tile
+from ...lang.graph import Graph, Param
+from . import threads
+from .layout import GRANULE, HEAD, STILL, Layout, Slot, blocks_per_tile
 from .machine import Machine
 
 
-@dataclass
+@dataclass(frozen=True)
 class Array:
-    """Memory that slots point into: `base` is where step 0 of the loop finds row 0; strides in numbers."""
+    """Where a slot lies: in the tensor `name`, step 0 of the loop finds row 0 at `offset`; strides in numbers.
 
-    tensor: Tensor
+    shift: which shift of rows applies when sequences have lengths (`layout`).
+    """
+
+    name: str
     offset: int = 0
     row: int = 0
     step: int = 0
+    shift: int = STILL
 
-    def triple(self, column: int = 0) -> tuple[int, int, int]:
-        """Pointer, row stride and step stride, beginning at a column."""
-        return self.tensor.data_ptr() + 4 * (self.offset + column), self.row, self.step
+    def turned(self, steps: int) -> "Array":
+        """The same for a loop that goes the other way."""
+        return Array(self.name, self.offset + (steps - 1) * self.step, self.row, -self.step, self.shift)
+
+    def moved(self, columns: int) -> "Array":
+        """The same, from a later column on."""
+        return Array(self.name, self.offset + columns, self.row, self.step, self.shift)
 
 
 def width_of(units: int, machine: Machine, blocks: int = 1) -> int:
@@ -37,33 +46,73 @@ def readable(v: Tensor, machine: Machine) -> Tensor:
     units = v.shape[-1]
     if units % machine.lanes:
         return F.pad(v, (0, width_of(units, machine) - units))
-    return v if v.stride(-1) == 1 or units == 1 else v.contiguous()
+    return side_by_side(v)
 
 
-def sequence(v: Tensor, backwards: bool) -> Array:
-    """A slot's array over all steps of v [T, B, n], from its first or its last."""
-    step, row = v.stride(0), v.stride(1)
-    return Array(v, (len(v) - 1) * step if backwards else 0, row, -step if backwards else step)
+def side_by_side(v: Tensor) -> Tensor:
+    """The values with the units of a row side by side."""
+    return v if v.stride(-1) == 1 or v.shape[-1] == 1 else v.contiguous()
 
 
-def pack(product: Product, param: Param, weight: Tensor, sizes: dict[str, int], machine: Machine) -> Tensor:
-    """A matrix in the order in which a kernel reads it: [tiles, depth, parts, blocks of a tile x lanes].
+class Arguments:
+    """The arguments of a kernel for one shape of its call; only addresses are filled in at each.
 
-    Kept for as long as the weight is not changed.
+    Args:
+        layout, graph, params, machine: of the kernel.
+        head: entries that differ from 0; an Array stands for an address.
+        array: where a slot lies.
     """
-    tile = blocks_per_tile(product) * machine.lanes
-    parts = [weight.narrow(0, *param.rows(part, sizes)) for part in product.parts]
-    if product.transposed:
-        columns = weight.shape[1]
-        width = width_of(columns, machine, GRANULE)
-        blocks = [F.pad(p, (0, width - columns, 0, width_of(len(p), machine) - len(p))) for p in parts]
-        rows = torch.cat(blocks) if len(blocks) > 1 else blocks[0]  # [depth, width]
-        return rows.view(len(rows), width // tile, tile).transpose(0, 1).contiguous()
-    depth = weight.shape[1]
-    rows_, width = len(parts[0]), width_of(len(parts[0]), machine, GRANULE)
-    stacked = torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)  # [parts, units, depth]
-    stacked = F.pad(stacked, (0, width_of(depth, machine) - depth, 0, width - rows_))
-    per = blocks_per_tile(product)
-    shaped = stacked.view(len(parts), width // tile, per, machine.lanes, stacked.shape[2])
-    # [tiles, depth, blocks, parts, lanes]: the order of the accumulators of a tile
-    return shaped.permute(1, 4, 2, 0, 3).contiguous()
+
+    def __init__(
+        self,
+        layout: Layout,
+        graph: Graph,
+        params: Mapping[str, Param],
+        machine: Machine,
+        head: Mapping[str, "int | Array"],
+        count: int,
+        array: Callable[[Slot], Array],
+    ) -> None:
+        self.count, self.panels = count, 0
+        self._numbers: list[int] = []
+        self._places: list[tuple[int, str, int]] = []  # position, tensor, offset in bytes
+        sizes = graph.sizes
+        number, total = threads.addresses(count)
+        head = {"thread_number": number, "thread_count": total, "yield_now": threads.yield_address(), **head}
+        for name in HEAD:
+            self._add(head.get(name, 0))
+        for name in layout.sizes:
+            self._add(sizes[name])
+        for product in layout.products:
+            matrix = params[product.matrix]
+            units = sizes[graph.nodes[product.results[0]].size]
+            depth = sum(sizes[graph.nodes[i].size] for i in product.sources)
+            self._add(Array("panels", self.panels))
+            self.panels += depth * len(product.results) * width_of(units, machine, GRANULE)
+            stride = units if product.transposed else depth
+            self._add(stride)
+            for part in product.parts:
+                self._add(Array(product.matrix, matrix.rows(part, sizes)[0] * stride))
+            assert blocks_per_tile(product) <= GRANULE
+        for slot in layout.slots:
+            if slot.node < 0:
+                place = Array(slot.name, params[slot.name].rows(slot.part, sizes)[0])
+            else:
+                place = array(slot)
+            self._add(place)
+            self._numbers += [place.row, place.step, place.shift]
+        self._template = (ctypes.c_int64 * len(self._numbers))(*self._numbers)
+
+    def _add(self, value: "int | Array") -> None:
+        if isinstance(value, Array):
+            self._places.append((len(self._numbers), value.name, 4 * value.offset))
+            value = 0
+        self._numbers.append(value)
+
+    def run(self, function: int, tensors: Mapping[str, Tensor]) -> None:
+        """Call the kernel on these tensors."""
+        base = {name: t.data_ptr() for name, t in tensors.items()}
+        arguments = type(self._template).from_buffer_copy(self._template)
+        for position, name, offset in self._places:
+            arguments[position] = base[name] + offset
+        threads.run(function, ctypes.addressof(arguments), self.count)

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ...lang.graph import LEAVES, ONE
 from ...lang.plan import Plan, Stage, stages
@@ -10,7 +11,7 @@ from . import build
 from .kernel import emit
 from .layout import Layout
 from .machine import this_machine
-from .passes import Pass, inputs_of, lower
+from .passes import Pass, inputs_of, lower, single
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Program:
             _refusals[self._form] = unsupported(plan) or self._replaced_too_early()
         self.refusal = _refusals[self._form]
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
+        self.frames: dict[Hashable, Any] = {}  # by shape; made and used by `run`
 
     def forward(self, training: bool, looked_up: bool) -> Kernel:
         """The loop over time; for training, it also keeps what the way back needs."""
@@ -77,6 +79,30 @@ class Program:
         if key not in self._own:
             self._own[key] = self._kernel(key, looked_up, self._backward_passes())
         return self._own[key]
+
+    def before(self, training: bool) -> Kernel:
+        """What comes before the loop, for all inputs at once."""
+        key = ("before", training, False)
+        if key not in self._own:
+            plan = self.plan
+            graph, wanted = plan.definition.graph, set(plan.forward.carried)
+            if training:
+                back, late = plan.backward, plan.gradient.graph
+                used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
+                wanted |= {a for i in used for a in late.nodes[i].args} | {w.source for w in back.weights}
+            made = {i for s in plan.forward.hoisted for i in s.members if not single(graph, i)}
+            self._own[key] = self._kernel(key, False, lower(graph, plan.forward.hoisted, sorted(wanted & made)))
+        return self._own[key]
+
+    @cached_property
+    def prepares(self) -> bool:
+        """Whether a kernel can do what comes before the loop: products of inputs and elementwise work."""
+        graph, stages = self.plan.definition.graph, self.plan.forward.hoisted
+        timed = graph.depends(graph.find("input").values())
+        made = [i for s in stages for i in s.members if not single(graph, i)]
+        sources = {i for s in stages if s.product for i in s.product.sources}
+        plain = all(i in timed and graph.nodes[i].size != ONE for i in sources)
+        return plain and all(i in timed and graph.nodes[i].op != "sum" and graph.nodes[i].size != ONE for i in made)
 
     def _forward_passes(self, training: bool) -> list[Pass]:
         plan = self.plan

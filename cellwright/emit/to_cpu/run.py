@@ -1,39 +1,37 @@
-"""Run a compiled plan on tensors: memory for what it keeps, the calls of its kernels, and what surrounds them.
+"""Run a compiled plan on tensors: allocate what its frame asks for, call its kernels, and what surrounds them."""
 
-The large products before and after the loop are torch's.
-"""
-
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...lang.graph import ONE, Graph, Param
+from ...lang.graph import ONE
 from ..to_torch import Gradients, begin, beside_products
 from . import threads
-from .after import after_loop, column_order
-from .layout import GRANULE, HEAD, Slot
-from .machine import Machine
-from .memory import Array, pack, readable, sequence, width_of
-from .passes import Pass
-from .program import Kernel, Program
+from .after import after_loop
+from .frame import Frame, Shape
+from .lengths import Batch, batch_of
+from .memory import readable, side_by_side
+from .program import Program
+
+FRAMES = 64  # of one program; beyond, they are made anew
 
 
 @dataclass
 class Done:
-    """What a forward run leaves for the way back."""
+    """What a forward run leaves for the way back.
 
-    params: Mapping[str, Param]
+    inputs: "x" and masks, [T, B, n]; with lengths [N, 1, n]. tensors: by the names of the frame. nodes: what torch
+    has computed before the loop.
+    """
+
+    frame: Frame
+    batch: Batch | None
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
-    ids: Tensor | None
-    reverse: bool
-    arrays: dict[int, Array]
-    hoisted: dict[int, Tensor | float]
-    tabled: frozenset[int]
+    tensors: dict[str, Tensor]
+    nodes: dict[int, Tensor | float]
 
 
 def forward(
@@ -43,148 +41,138 @@ def forward(
     state: Mapping[str, Tensor],
     reverse: bool,
     training: bool,
+    valid: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Done]:
     """Run the loop: states after every step [T, B, n] and the last ones [B, n], by name, and what the way back needs.
 
-    The arguments are those of `to_torch.run`, in float32.
+    The arguments are those of `to_torch.run`, in float32. `valid` [T, B]: true at the first steps of each sequence;
+    in the padding the states stay as they are.
     """
-    plan, machine = program.plan, program.machine
-    definition, graph = plan.definition, plan.definition.graph
+    definition, graph = program.plan.definition, program.plan.definition.graph
+    T, B = inputs["x"].shape[:2]
+    most = threads.threads()
+    batch = None
+    if valid is not None:
+        batch = batch_of(valid, reverse, most if T * B >= 64 * most else 1)
+        inputs = {name: v.flatten(0, 1)[batch.rows].unsqueeze(1) for name, v in inputs.items()}
+        state = {name: v[batch.order] for name, v in state.items()}
+        most = len(batch.table)
     x = inputs["x"]
-    T, B = x.shape[:2]
-    leaves = graph.find("input")
-    whole = not x.is_floating_point() and not beside_products(graph, leaves["x"])
-    table = whole and definition.input_size <= 2 * T * B
-    given = dict(inputs)
-    if table:
-        given["x"] = torch.arange(definition.input_size).view(-1, 1)
-    step = begin(plan, graph, weights, given, next(iter(state.values())))
-    if table:
-        step.lead = (definition.input_size, 1)
-    for stage in plan.forward.hoisted:
-        step.stage(stage)
-    kernel = program.forward(training, table)
+    whole = not x.is_floating_point() and not beside_products(graph, graph.find("input")["x"])
+    rows = T * B if batch is None else batch.size
+    inner = True
+    if whole and definition.input_size <= 2 * rows:
+        prepared = "table"
+    elif program.prepares and x.is_floating_point():
+        prepared = "kernel"
+        x, inner = _rows(x, len(inputs) == 1)
+    else:
+        prepared = "torch"
+    given = {name: side_by_side(v) for name, v in (inputs | {"x": x}).items()}
+    weights = {name: w.contiguous() for name, w in weights.items()}
+    nodes: dict[int, Tensor | float] = {}
+    if prepared != "kernel":
+        nodes = _before(program, weights, given, next(iter(state.values())), prepared == "table")
+    tensors: dict[str, Tensor] = dict(weights)
+    for name, v in given.items():
+        if v.is_floating_point():
+            tensors[f"input:{name}"] = v
+        elif prepared == "table":
+            tensors["ids"] = v.contiguous()
+    for i, value in nodes.items():
+        # An integer x that is used other than by a product comes back as one-hot vectors.
+        given_as_is = graph.nodes[i].op == "input" and f"input:{graph.nodes[i].name}" in tensors
+        rows_of_x = isinstance(value, Tensor) and value.is_floating_point() and graph.nodes[i].op != "param"
+        if isinstance(value, Tensor) and rows_of_x and not given_as_is:
+            one = graph.nodes[i].size == ONE
+            value = value if value.dim() == 1 or prepared == "table" else value.expand(*x.shape[:2], value.shape[-1])
+            tensors[f"node:{i}"] = value if one else readable(value, program.machine)
 
-    arrays: dict[int, Array] = {}
-    memory: dict[str, Tensor] = {}
-    hoisted = {i: v for i, v in step.values.items() if graph.nodes[i].op not in ("const", "count")}
-    tabled = program.tabled if table else frozenset[int]()
-    states: dict[str, Tensor] = {}
+    strides = tuple((n, v.stride()) for n, v in given.items() if v.is_floating_point())
+    steps = T if batch is None else batch.steps
+    shape = Shape(steps, B, rows, batch is not None, reverse, training, prepared, inner, strides, most)
+    frame = _frame(program, shape, {i: tensors[f"node:{i}"].stride() for i in nodes if f"node:{i}" in tensors})
+    if frame.hoist:
+        tensors["hoisted"] = torch.empty(rows, frame.hoisted)
+        tensors["panels"] = torch.empty(frame.hoist.panels)
+        tensors["barrier"] = _barrier(most)
+        frame.hoist.run(frame.prepare_kernel.address, tensors)
+    if batch is not None:
+        tensors["table"] = batch.table
     for name, i in definition.results.items():
         units = definition.state_size(name)
-        width = width_of(units, machine)
-        rows = torch.empty(T + 1, B, width)
-        first = rows[T if reverse else 0]
+        memory = torch.empty(rows + B, frame.width(i))
+        first = memory[rows:] if reverse and batch is None else memory[:B]
         first[:, :units] = state[name]
-        if width > units:
+        if memory.shape[1] > units:
             first[:, units:] = 0
-        memory[name] = rows
-        stride = B * width
-        start, sign = (T, -1) if reverse else (0, 1)
-        arrays[graph.find("state")[name]] = Array(rows, start * stride, width, sign * stride)
-        arrays[i] = Array(rows, (start + sign) * stride, width, sign * stride)
-        states[name] = rows[:T] if reverse else rows[1:]
-    if training and program.kept:
-        kept = program.kept
-        widths = [width_of(graph.sizes[graph.nodes[i].size], machine) for i in kept]
-        saved = torch.empty(T, B, sum(widths))
-        for n, i in enumerate(kept):
-            arrays[i] = sequence(saved, reverse)
-            arrays[i].offset += sum(widths[:n])
-    done = Done(definition.params, dict(weights), dict(inputs), x if table else None, reverse, arrays, hoisted, tabled)
-    _call(kernel, graph, machine, arrays, done, T, B, reverse)
-    last = {name: memory[name][0 if reverse else T, :, : definition.state_size(name)] for name in states}
-    views = {name: s[..., : definition.state_size(name)] for name, s in states.items()}
-    return views, last, done
+        tensors[f"state:{name}"] = memory
+    if frame.saved:
+        tensors["saved"] = torch.empty(rows, frame.saved)
+    tensors["panels"] = torch.empty(frame.loop.panels)
+    tensors["temporary"] = torch.empty(frame.temporary)
+    tensors["barrier"] = _barrier(most)
+    frame.loop.run(frame.kernel.address, tensors)
+    for name in ("panels", "temporary", "barrier"):
+        del tensors[name]
+    every, last = {}, {}
+    for name in definition.results:
+        memory = tensors[f"state:{name}"]
+        units = definition.state_size(name)
+        if batch is None:
+            steps_of = memory.view(T + 1, B, -1)
+            every[name] = steps_of[:T, :, :units] if reverse else steps_of[1:, :, :units]
+            last[name] = steps_of[0 if reverse else T, :, :units]
+        else:
+            every[name] = memory[batch.after, :units]
+            last[name] = memory[batch.last, :units]
+    return every, last, Done(frame, batch, weights, inputs | {"x": x}, tensors, nodes)
 
 
-def _leaf(value: Tensor, size: str, T: int, B: int, backwards: bool, tabled: bool, machine: Machine) -> Array:
-    """The array of an input, of a vector of weights, or of a value computed before the loop."""
-    value = value if size == ONE else readable(value, machine)
-    if tabled:
-        return Array(value, 0, value.stride(0), 0)
-    if value.dim() == 1:
-        return Array(value)
-    return sequence(value.expand(T, B, value.shape[-1]), backwards)
+def _rows(x: Tensor, alone: bool) -> tuple[Tensor, bool]:
+    """x [T, B, I] with its inputs as rows at equal distances, and whether the batch goes within time.
+
+    alone: whether x may be in the other order; masks beside it are not.
+    """
+    T, B = x.shape[:2]
+    time, row, unit = x.stride()
+    if unit == 1 or x.shape[2] == 1:
+        if B == 1 or T == 1 or time == B * row:
+            return x, True
+        if alone and row == T * time:
+            return x, False
+    return x.contiguous(), True
 
 
-def _call(
-    kernel: Kernel,
-    graph: Graph,
-    machine: Machine,
-    arrays: dict[int, Array],
-    done: Done,
-    T: int,
-    B: int,
-    backwards: bool,
-    grads: Mapping[Slot, Array] | None = None,
-) -> None:
-    """Gather the arguments and run the kernel."""
-    sizes, layout, ids = graph.sizes, kernel.layout, done.ids
-    count, by_units = _split(kernel, graph, T, B)
-    barrier = torch.zeros(8, dtype=torch.int64)
-    alive: list[Tensor] = [barrier]
-    number, total = threads.addresses(count)
-    head = {"steps": T, "rows": B, "by_units": by_units, "barrier": barrier.data_ptr(), "thread_number": number}
-    head |= {"thread_count": total, "yield_now": threads.yield_address(), "ids": 0, "ids_step": 0}
-    if ids is not None:
-        ids = ids.contiguous()
-        alive.append(ids)
-        head["ids"] = ids.data_ptr() + 8 * ((T - 1) * B if backwards else 0)
-        head["ids_step"] = -B if backwards else B
-    values = [head[name] for name in HEAD]
-    values += [sizes[name] for name in layout.sizes]
-    for product in layout.products:
-        panel = pack(product, done.params[product.matrix], done.weights[product.matrix], sizes, machine)
-        alive.append(panel)
-        values.append(panel.data_ptr())
-    sources = {i for one in kernel.passes if one.product for i in one.product.sources}
-    for slot in layout.slots:
-        if slot.node < 0:
-            first, rows = done.params[slot.name].rows(slot.part, sizes)
-            vector = F.pad(done.weights[slot.name].narrow(0, first, rows), (0, width_of(rows, machine, GRANULE) - rows))
-            alive.append(vector)
-            values += [vector.data_ptr(), 0, 0]
-            continue
-        array = (grads or {}).get(slot)
-        if array is None:
-            array = arrays.get(slot.node)
-        node = graph.nodes[slot.node]
-        if array is None and isinstance(value := done.hoisted.get(slot.node), Tensor):
-            array = _leaf(value, node.size, T, B, backwards, slot.node in done.tabled, machine)
-        if array is None:
-            width = machine.lanes if node.op == "sum" else width_of(sizes[node.size], machine)
-            steps = T if slot.node in sources else 1
-            memory = torch.empty(steps, B, width)
-            array = arrays[slot.node] = Array(memory, 0, width, B * width if steps > 1 else 0)
-        alive.append(array.tensor)
-        values += array.triple()
-    packed = (ctypes.c_int64 * len(values))(*values)
-    threads.run(kernel.address, ctypes.addressof(packed), count)
-    del alive
+def _before(
+    program: Program, weights: Mapping[str, Tensor], given: Mapping[str, Tensor], like: Tensor, table: bool
+) -> dict[int, Tensor | float]:
+    """What comes before the loop, by torch; for a table once for each symbol."""
+    plan = program.plan
+    graph, size = plan.definition.graph, plan.definition.input_size
+    inputs = dict(given)
+    if table:
+        inputs["x"] = torch.arange(size).view(-1, 1)
+    step = begin(plan, graph, weights, inputs, like)
+    step.lead = (size, 1) if table else tuple(given["x"].shape[:2])
+    for stage in plan.forward.hoisted:
+        step.stage(stage)
+    return {i: v for i, v in step.values.items() if graph.nodes[i].op not in ("const", "count")}
 
 
-def _split(kernel: Kernel, graph: Graph, T: int, B: int) -> tuple[int, int]:
-    """(threads, 1 to split the units or 0 the rows), from the work of a step."""
-    most = threads.threads()
-    sums = any(graph.nodes[i].op == "sum" for one in kernel.passes for i in one.nodes)
-    work = sum(_work(one, graph) for one in kernel.passes) * B  # multiplications of one step
-    if most == 1 or work * T < 400_000:
-        return 1, 0
-    if 4 * most <= B:
-        return most, 0
-    if not sums and work >= 200_000:
-        return most, 1
-    return (min(most, B), 0) if B > 1 else (1, 0)
+def _frame(program: Program, shape: Shape, nodes: dict[int, tuple[int, ...]]) -> Frame:
+    key = shape, tuple(nodes.items())
+    frame = program.frames.get(key)
+    if frame is None:
+        if len(program.frames) >= FRAMES:
+            program.frames.clear()
+        frame = program.frames[key] = Frame(program, shape, nodes)
+    return frame
 
 
-def _work(one: Pass, graph: Graph) -> int:
-    units = graph.sizes[one.size]
-    products = 0
-    if one.product:
-        depth = sum(graph.sizes[graph.nodes[i].size] for i in one.product.sources)
-        products = depth * len(one.product.results) * units
-    return products + 20 * len(one.nodes) * units
+def _barrier(count: int) -> Tensor:
+    """A line of the cache for all, and one for each thread."""
+    return torch.zeros(8 * (count + 1), dtype=torch.int64)
 
 
 def backward(
@@ -195,53 +183,57 @@ def backward(
     to_input: bool = True,
 ) -> Gradients:
     """All gradients, from those of the states after every step (`outside`, [T, B, n]) and after the last one."""
-    plan, machine = program.plan, program.machine
-    definition, graph = plan.definition, plan.gradient.graph
-    x = done.inputs["x"]
-    T, B = x.shape[:2]
-    kernel = program.backward(done.ids is not None)
-    arrays = {}
-    for i, a in done.arrays.items():
-        # The loop goes the other way: from what was the last step.
-        arrays[i] = Array(a.tensor, a.offset + (T - 1) * a.step, a.row, -a.step)
-    grads: dict[Slot, Array] = {}
-    carried: dict[str, Tensor] = {}
-    for name, i in graph.find("grad").items():
+    definition = program.plan.definition
+    frame, batch = done.frame, done.batch
+    B, rows = frame.shape.batch, frame.shape.rows
+    tensors = dict(done.tensors)
+    early: dict[str, Tensor] = {}  # what reaches the state before the first step past the loop
+    seeds: dict[str, Tensor | None] = {}
+    for name, i in definition.results.items():
+        seed, end = outside.get(name), last.get(name)
         units = definition.state_size(name)
-        width = width_of(units, machine)
-        now = torch.zeros(B, width)
-        if (end := last.get(name)) is not None:
-            now[:, :units] = end
-        carried[name] = now
-        flow = plan.gradient.states[name]
-        assert flow is not None
-        for slot in (Slot(i, "carried"), Slot(flow, "carried")):
-            grads[slot] = Array(now, 0, width, 0)
-        seed = outside.get(name)
-        if seed is None:
-            grads[Slot(i, "outside")] = Array(torch.zeros(width))
-        else:
-            grads[Slot(i, "outside")] = sequence(readable(seed, machine), not done.reverse)
-    order = column_order(plan)
-    widths = {i: width_of(graph.sizes[graph.nodes[i].size], machine) for i in order}
-    total = sum(widths.values())
-    kept = torch.empty(T, B, total)
-    place, at = {}, 0
-    for i in order:
-        place[i] = at
-        arrays[i] = sequence(kept, not done.reverse)
-        arrays[i].offset += at
-        at += widths[i]
-    _call(kernel, graph, machine, arrays, done, T, B, not done.reverse, grads)
-    states = {name: v[:, : definition.state_size(name)] for name, v in carried.items()}
-    flat = kept.view(T * B, total)
+        if seed is not None and batch is not None:
+            beyond = (seed * ~batch.valid.unsqueeze(-1)).sum(0)
+            if frame.shape.reverse:
+                early[name] = beyond
+            else:
+                end = beyond if end is None else end + beyond
+            seed = seed.flatten(0, 1)[batch.rows].unsqueeze(1)
+        carried = torch.zeros(B, frame.width(i))
+        if end is not None:
+            carried[:, :units] = end if batch is None else end[batch.order]
+        tensors[f"carried:{name}"] = carried
+        if seed is not None:
+            tensors[f"seed:{name}"] = seed = side_by_side(seed)
+        seeds[name] = seed
+    tensors["nothing"] = torch.zeros(max(frame.width(i) for i in definition.results.values()))
+    back = frame.back(seeds)
+    kept = tensors["kept"] = torch.empty(rows, back.total)
+    tensors["panels"] = torch.empty(back.loop.panels)
+    tensors["temporary"] = torch.empty(back.temporary)
+    tensors["barrier"] = _barrier(frame.shape.threads)
+    if batch is not None:
+        tensors["table"] = batch.back
+    back.loop.run(back.kernel.address, tensors)
+    states = {}
+    for name in definition.results:
+        found = tensors[f"carried:{name}"][:, : definition.state_size(name)]
+        if batch is not None:
+            found = torch.empty_like(found).index_copy_(0, batch.order, found)
+        states[name] = found + early[name] if name in early else found
+    graph = program.plan.gradient.graph
 
     def columns(nodes: Sequence[int]) -> Tensor:
-        """The kept gradients of some nodes side by side, [T * B, sum of units]; a view where they are neighbours."""
+        """The kept gradients of some nodes side by side, [N, sum of units]; a view where they are neighbours."""
         units = [graph.sizes[graph.nodes[i].size] for i in nodes]
-        first = place[nodes[0]]
-        if all(place[i] == first + sum(units[:k]) for k, i in enumerate(nodes)):
-            return flat.narrow(1, first, sum(units))
-        return torch.cat([flat.narrow(1, place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
+        first = back.place[nodes[0]]
+        if all(back.place[i] == first + sum(units[:k]) for k, i in enumerate(nodes)):
+            return kept.narrow(1, first, sum(units))
+        return torch.cat([kept.narrow(1, back.place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
 
-    return after_loop(program, done, columns, states, to_input)
+    found = after_loop(program, done, columns, states, to_input)
+    if batch is not None and "x" in found.inputs:
+        x = found.inputs["x"].flatten(0, 1)
+        whole = x.new_zeros(batch.valid.numel(), x.shape[1]).index_copy_(0, batch.rows, x)
+        found.inputs["x"] = whole.view(*batch.valid.shape, -1)
+    return found

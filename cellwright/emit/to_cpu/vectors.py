@@ -50,6 +50,27 @@ class Vectors:
         """A vector to memory of any alignment."""
         self.b.store(value, pointer, align=4)
 
+    def load_some(self, pointer: ir.Value, inside: ir.Value) -> ir.Value:
+        """The lanes that are inside, from memory that may end after them; zero in the others."""
+        kind = ir.FunctionType(self.type, [PTR, I32, inside.type, self.type])
+        name = f"llvm.masked.load.v{self.lanes}f32.p0"
+        function = self.b.module.globals.get(name) or ir.Function(self.b.module, kind, name)
+        return self.b.call(function, [pointer, ir.Constant(I32, 4), inside, self.splat(0.0)])
+
+    def transposed(self, rows: Sequence[ir.Value]) -> list[ir.Value]:
+        """The columns of a square: blocks beside the diagonal change places, then those within them."""
+        lines, half = list(rows), 1
+        while half < self.lanes:
+            lanes = range(self.lanes)
+            low = [lane if not lane & half else lane - half + self.lanes for lane in lanes]
+            high = [lane + half if not lane & half else lane + self.lanes for lane in lanes]
+            for r in (r for r in lanes if not r & half):
+                pair = lines[r], lines[r + half]
+                lines[r] = self.b.shuffle_vector(*pair, ir.Constant(self.ints, low))
+                lines[r + half] = self.b.shuffle_vector(*pair, ir.Constant(self.ints, high))
+            half *= 2
+        return lines
+
     def call(self, name: str, *args: ir.Value) -> ir.Value:
         """An LLVM intrinsic on vectors, such as fma, floor or fabs."""
         full = f"llvm.{name}.v{self.lanes}f32"

@@ -1,0 +1,252 @@
+"""Where the values of a run lie, worked out once for each shape of a call.
+
+Memory of a run, all in float32:
+
+state:NAME   [(T + 1) * B, width]: the state before the first step, then after each
+saved        [T * B, widths]: what the loop keeps for the way back
+hoisted      [T * B, widths]: what was computed before the loop; in the order of x
+kept         [T * B, widths]: the gradients that the loop back leaves for the products after it
+carried:NAME [B, width]: the gradient of a state on its way back
+panels, temporary: packed matrices, and what one pass leaves for the next
+
+With lengths (`lengths.Batch`) there is one row per valid input instead of T * B.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...lang.graph import Graph
+from .after import column_order
+from .layout import BEFORE, NOW, STILL, Slot
+from .memory import Arguments, Array, width_of
+from .passes import Pass
+from .program import Kernel, Program
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides where values lie.
+
+    rows: N, as many as there are inputs. ragged: whether sequences have lengths. prepared: who computes what does not
+    depend on a state: "kernel", or "torch", or "table" (torch, once for every symbol). inner: whether in memory the
+    batch goes within time (else time within the batch). strides: of the inputs, by name.
+    """
+
+    steps: int
+    batch: int
+    rows: int
+    ragged: bool
+    reverse: bool
+    training: bool
+    prepared: str
+    inner: bool
+    strides: tuple[tuple[str, tuple[int, ...]], ...]
+    threads: int
+
+
+class Frame:
+    """The memory of one shape of run, and the arguments of its kernels."""
+
+    def __init__(self, program: Program, shape: Shape, hoisted: Mapping[int, tuple[int, ...]]) -> None:
+        """`hoisted`: strides of what torch computes before the loop, by node."""
+        self.program, self.shape = program, shape
+        self.machine, plan = program.machine, program.plan
+        definition, graph = plan.definition, plan.definition.graph
+        self.definition, self.graph = definition, graph
+        T, B, table = shape.steps, shape.batch, shape.prepared == "table"
+        self.arrays: dict[int, Array] = {}
+        for name, i in definition.results.items():
+            width = self.width(i)
+            leaf = graph.find("state")[name]
+            memory = f"state:{name}"
+            if shape.ragged:
+                self.arrays[leaf] = Array(memory, 0, width, 0, BEFORE)
+                self.arrays[i] = Array(memory, B * width, width, 0, NOW)
+            else:
+                stride = B * width
+                start, step = (T * stride, -stride) if shape.reverse else (0, stride)
+                self.arrays[leaf] = Array(memory, start, width, step)
+                self.arrays[i] = Array(memory, start + step, width, step)
+        kept, self.saved = self.side_by_side("saved", program.kept if shape.training else (), shape.reverse)
+        self.arrays |= kept
+        self.leaves: dict[int, Array] = {}
+        for name, i in graph.find("input").items():
+            if name in dict(shape.strides):
+                self.leaves[i] = self.sequence(f"input:{name}", dict(shape.strides)[name], shape.reverse)
+        self.hoist: Arguments | None = None
+        self.place: dict[int, int] = {}  # columns in "hoisted"
+        self.hoisted = 0
+        if shape.prepared == "kernel":
+            self._prepare()
+        for i, strides in hoisted.items():
+            if table and i in program.tabled:
+                self.leaves[i] = Array(f"node:{i}", 0, strides[0], 0)
+            elif len(strides) == 1:
+                self.leaves[i] = Array(f"node:{i}")
+            else:
+                self.leaves[i] = self.sequence(f"node:{i}", strides, shape.reverse)
+        self.kernel = program.forward(shape.training, table)
+        self.loop, self.temporary = self.arguments(
+            self.kernel, graph, self.arrays | self.leaves, {}, shape.reverse
+        )
+        self._back: dict[tuple[tuple[int, ...] | None, ...], Back] = {}
+
+    def back(self, seeds: Mapping[str, Tensor | None]) -> "Back":
+        """The loop back, for gradients of these strides from outside."""
+        key = tuple(None if s is None else s.stride() for s in seeds.values())
+        if key not in self._back:
+            self._back[key] = Back(self, dict(zip(seeds, key, strict=True)))
+        return self._back[key]
+
+    def _prepare(self) -> None:
+        """The kernel for what comes before the loop: the same for all inputs, as if they were rows of one step."""
+        program, shape = self.program, self.shape
+        kernel = self.prepare_kernel = program.before(shape.training)
+        wanted = [i for one in kernel.passes for i in one.stores]
+        for i in wanted:
+            self.place[i] = self.hoisted
+            self.hoisted += self.width(i)
+        P = self.hoisted
+
+        def array(slot: Slot) -> Array:
+            node = self.graph.nodes[slot.node]
+            if slot.node in self.place:
+                return Array("hoisted", self.place[slot.node], P)
+            if node.op == "input":
+                return Array(f"input:{node.name}", 0, self.between_rows(dict(shape.strides)[node.name]))
+            assert node.op == "param"
+            return self.vector(slot.node)
+
+        count, by_units = split(kernel, self.graph, 1, shape.rows, shape.threads)
+        head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
+        self.hoist = Arguments(kernel.layout, self.graph, self.definition.params, self.machine, head, count, array)
+        for i in wanted:
+            strides = (shape.batch * P, P) if shape.inner else (P, shape.steps * P)
+            strides = (P, P) if shape.ragged else strides
+            self.leaves[i] = self.sequence("hoisted", strides, shape.reverse).moved(self.place[i])
+
+    def between_rows(self, strides: tuple[int, ...]) -> int:
+        """From one input to the next, when all steps are one."""
+        time = self.shape.ragged or self.shape.batch == 1 or not self.shape.inner
+        return strides[0] if time else strides[1]
+
+    def vector(self, i: int) -> Array:
+        """A slice of a vector of weights."""
+        node = self.graph.nodes[i]
+        return Array(node.name, self.definition.params[node.name].rows(node.part, self.graph.sizes)[0])
+
+    def width(self, i: int) -> int:
+        """Numbers of a row of a node in memory."""
+        graph = self.program.plan.gradient.graph  # begins with all nodes of the forward graph
+        return width_of(graph.sizes[graph.nodes[i].size], self.machine)
+
+    def sequence(self, name: str, strides: tuple[int, ...], backwards: bool) -> Array:
+        """A tensor [T, B, ...], or [N, 1, ...] with lengths, over the steps of a loop."""
+        if self.shape.ragged:
+            return Array(name, 0, strides[0], 0, NOW)
+        forward = Array(name, 0, strides[1], strides[0])
+        return forward.turned(self.shape.steps) if backwards else forward
+
+    def side_by_side(self, name: str, nodes: Sequence[int], backwards: bool) -> tuple[dict[int, Array], int]:
+        """Columns for each node in one tensor that is in the order of time, and the sum of their widths."""
+        total = sum(map(self.width, nodes))
+        whole = self.sequence(name, (total if self.shape.ragged else self.shape.batch * total, total), backwards)
+        found, at = {}, 0
+        for i in nodes:
+            found[i] = whole.moved(at)
+            at += self.width(i)
+        return found, total
+
+    def arguments(
+        self, kernel: Kernel, graph: Graph, arrays: Mapping[int, Array], grads: Mapping[Slot, Array], backwards: bool
+    ) -> tuple[Arguments, int]:
+        """The arguments of a loop, and how many temporary numbers it needs."""
+        shape = self.shape
+        if shape.ragged:
+            count, by_units = shape.threads, 0
+        else:
+            count, by_units = split(kernel, graph, shape.steps, shape.batch, shape.threads)
+        head: dict[str, int | Array] = {"steps": shape.steps, "rows": shape.batch, "by_units": by_units}
+        head |= barrier(count)
+        if shape.ragged:
+            head["table"] = Array("table")
+        if shape.prepared == "table":
+            # Offsets count numbers of 4 bytes, ids have 8.
+            B = shape.batch
+            head["ids"] = Array("ids", 2 * (shape.steps - 1) * B if backwards and not shape.ragged else 0)
+            head["ids_step"] = 0 if shape.ragged else -B if backwards else B
+        sources = {i for one in kernel.passes if one.product for i in one.product.sources}
+        found: dict[int, Array] = {}
+        temporary = 0
+
+        def array(slot: Slot) -> Array:
+            nonlocal temporary
+            i, node = slot.node, graph.nodes[slot.node]
+            if slot in grads or i in arrays:
+                return grads[slot] if slot in grads else arrays[i]
+            if node.op == "param":
+                return self.vector(i)
+            if i not in found:
+                width = self.machine.lanes if node.op == "sum" else self.width(i)
+                # A thread may be a step ahead of another: what a product reads must stay until all have read it.
+                many = i in sources
+                step = shape.batch * width if many and not shape.ragged else 0
+                found[i] = Array("temporary", temporary, width, step, NOW if many else STILL)
+                temporary += width * (shape.rows if many else shape.batch)
+            return found[i]
+
+        arguments = Arguments(kernel.layout, graph, self.definition.params, self.machine, head, count, array)
+        return arguments, temporary
+
+
+class Back:
+    """The arguments of the loop back."""
+
+    def __init__(self, frame: Frame, seeds: Mapping[str, tuple[int, ...] | None]) -> None:
+        """`seeds`: strides of the gradients from outside, by state; None: there is none."""
+        shape, plan = frame.shape, frame.program.plan
+        graph, backwards = plan.gradient.graph, not shape.reverse
+        self.kernel = frame.program.backward(shape.prepared == "table")
+        self.order = column_order(plan)
+        kept, self.total = frame.side_by_side("kept", self.order, backwards)
+        self.place = {i: a.offset for i, a in frame.side_by_side("kept", self.order, False)[0].items()}
+        known = frame.arrays | frame.leaves
+        arrays = (known if shape.ragged else {i: a.turned(shape.steps) for i, a in known.items()}) | kept
+        grads = {}
+        for name, i in graph.find("grad").items():
+            flow, strides = plan.gradient.states[name], seeds[name]
+            assert flow is not None
+            carried = Array(f"carried:{name}", 0, frame.width(i))
+            grads[Slot(i, "carried")] = grads[Slot(flow, "carried")] = carried
+            outside = Array("nothing") if strides is None else frame.sequence(f"seed:{name}", strides, backwards)
+            grads[Slot(i, "outside")] = outside
+        self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, grads, backwards)
+
+
+def barrier(count: int) -> dict[str, "int | Array"]:
+    """The entry of the head for threads that meet."""
+    return {"barrier": Array("barrier")} if count > 1 else {}
+
+
+def split(kernel: Kernel, graph: Graph, T: int, B: int, most: int) -> tuple[int, int]:
+    """(threads, 1 to split the units or 0 the rows), from the work of a step."""
+    sums = any(graph.nodes[i].op == "sum" for one in kernel.passes for i in one.nodes)
+    work = sum(_work(one, graph) for one in kernel.passes) * B  # multiplications of one step
+    if most == 1 or work * T < 400_000:
+        return 1, 0
+    if 4 * most <= B:
+        return most, 0
+    if not sums and work >= 200_000:
+        return most, 1
+    return (min(most, B), 0) if B > 1 else (1, 0)
+
+
+def _work(one: Pass, graph: Graph) -> int:
+    units = graph.sizes[one.size]
+    products = 0
+    if one.product:
+        depth = sum(graph.sizes[graph.nodes[i].size] for i in one.product.sources)
+        products = depth * len(one.product.results) * units
+    return products + 20 * len(one.nodes) * units

@@ -1,0 +1,207 @@
+"""Dense products in kernels: a matrix packed into panels once, then register tiles of rows x (parts x blocks of units).
+
+A panel holds what one tile of units needs, in the order of its reading: [tiles, depth, columns, lanes], where a column
+is one block of one part. The accumulators of a tile and one row of its panel fill the registers.
+"""
+
+from collections.abc import Iterator
+
+from llvmlite import ir
+
+from ...lang.graph import Graph
+from ...lang.plan import Product
+from .builder import Builder
+from .layout import blocks_per_tile
+from .vectors import F32, I64
+
+UNROLL = 4  # of the loop over the depth of a product
+
+
+class Panels:
+    """Writes the products of a kernel."""
+
+    def __init__(self, k: Builder, graph: Graph, product: Product, panel: ir.Value, stride: ir.Value) -> None:
+        self.k, self.b, self.v = k, k.b, k.v
+        self.graph, self.product = graph, product
+        self.panel, self.stride = panel, stride
+        self.per, self.parts = blocks_per_tile(product), len(product.results)
+        self.columns = self.per * self.parts
+        self.size = graph.nodes[product.results[0]].size
+
+    @property
+    def rows(self) -> int:
+        """Rows of a register tile: accumulators, one row of the panel and one number fill the registers."""
+        return max(1, min(8, (self.k.machine.registers - 1 - self.columns) // self.columns))
+
+    def depth(self) -> ir.Value:
+        """Numbers that are summed for one result."""
+        total: ir.Value = self.k.i(0)
+        for i in self.product.sources:
+            total = self.b.add(total, self.k.units[self.graph.nodes[i].size])
+        return total
+
+    def line(self, tile: ir.Value, depth: ir.Value, k: ir.Value) -> ir.Value:
+        """Where the columns for number k of the depth lie in the panel of a tile."""
+        row = self.b.add(self.b.mul(tile, depth), k)
+        return self.k.at(self.panel, self.b.mul(row, self.k.i(self.columns * self.k.lanes)))
+
+    # packing
+
+    def pack(self, parts: list[ir.Value], number: ir.Value, count: ir.Value) -> None:
+        """Fill this thread's share of the panels from the matrix's rows; `parts` are where the rows of each begin."""
+        k, b = self.k, self.b
+        first, end = k.share(self.size, self.per, number, count)
+        depth = self.depth()
+        with k.loop(first, end, "pack") as tile, k.loop(k.i(0), k.i(self.per), "pack_block") as u:
+            start = b.mul(b.add(b.mul(tile, k.i(self.per)), u), k.i(k.lanes))  # first unit of the block
+            whole = b.icmp_signed("<=", b.add(start, k.i(k.lanes)), k.units[self.size])
+            if self.product.transposed:
+                column = b.mul(u, k.i(k.lanes))
+                above: ir.Value = k.i(0)
+                for i, part in zip(self.product.sources, parts, strict=True):
+                    units = k.units[self.graph.nodes[i].size]
+                    source, to = k.at(part, start), self.line(tile, depth, above)
+                    self._pack_rows(source, k.at(to, column), units, whole, start)
+                    above = b.add(above, units)
+            else:
+                for g, part in enumerate(parts):
+                    column = b.mul(b.add(b.mul(u, k.i(self.parts)), k.i(g)), k.i(k.lanes))
+                    source, to = k.at(part, b.mul(start, self.stride)), self.line(tile, depth, k.i(0))
+                    self._pack_turned(source, k.at(to, column), depth, whole, start)
+
+    def _pack_rows(
+        self, source: ir.Value, to: ir.Value, rows: ir.Value, whole: ir.Value, start: ir.Value
+    ) -> None:
+        """Units side by side stay side by side."""
+        k = self.k
+        with k.loop(k.i(0), rows, "pack_row") as r:
+            at = k.at(source, self.b.mul(r, self.stride))
+            there = k.at(to, self.b.mul(r, k.i(self.columns * k.lanes)))
+            with self.b.if_else(whole) as (then, otherwise):
+                with then:
+                    self.v.store(self.v.load(at), there)
+                with otherwise:
+                    self._one_by_one(at, k.i(1), there, start)
+
+    def _pack_turned(
+        self, source: ir.Value, to: ir.Value, depth: ir.Value, whole: ir.Value, start: ir.Value
+    ) -> None:
+        """Units below each other come side by side: squares of lanes x lanes are transposed in registers."""
+        k, b = self.k, self.b
+        squares = b.select(whole, b.mul(b.sdiv(depth, k.i(k.lanes)), k.i(k.lanes)), k.i(0))
+        with k.loop(k.i(0), squares, "pack_square", by=k.lanes) as at:
+            lines = [
+                self.v.load(k.at(source, b.add(b.mul(k.i(r), self.stride), at))) for r in range(k.lanes)
+            ]
+            for c, line in enumerate(self.v.transposed(lines)):
+                there = b.mul(b.add(at, k.i(c)), k.i(self.columns * k.lanes))
+                self.v.store(line, k.at(to, there))
+        with k.loop(squares, depth, "pack_rest") as at:
+            there = k.at(to, b.mul(at, k.i(self.columns * k.lanes)))
+            self._one_by_one(k.at(source, at), self.stride, there, start)
+
+    def _one_by_one(self, source: ir.Value, stride: ir.Value, to: ir.Value, start: ir.Value) -> None:
+        """One block at the edge of the matrix, zero beyond it."""
+        k, b = self.k, self.b
+        units = k.units[self.size]
+        with k.loop(k.i(0), k.i(k.lanes), "pack_lane") as lane:
+            b.store(ir.Constant(F32, 0.0), k.at(to, lane), align=4)
+            with b.if_then(b.icmp_signed("<", b.add(start, lane), units)):
+                b.store(b.load(k.at(source, b.mul(lane, stride)), typ=F32, align=4), k.at(to, lane), align=4)
+
+    # multiplying
+
+    def tiles_of_rows(
+        self, lines: "list[tuple[ir.Value, ir.Value]]", bias: list[ir.Value], tile: ir.Value, first: ir.Value,
+        end: ir.Value, buffer: ir.Value,
+    ) -> Iterator[tuple[ir.Value, ir.Value]]:
+        """Loop over the tiles of rows from `first` to `end`; the product lies in the buffer when the body runs.
+
+        `lines`: address of row 0 of each source, and the stride of its rows.
+        """
+        k, b = self.k, self.b
+        depth = self.depth()
+        before = b.block
+        head, body, after = (b.append_basic_block(f"rows_{n}") for n in ("head", "body", "after"))
+        b.branch(head)
+        b.position_at_end(head)
+        m = b.phi(I64, "m")
+        m.add_incoming(first, before)
+        left = b.sub(end, m)
+        b.cbranch(b.icmp_signed(">", left, k.i(0)), body, after)
+        b.position_at_end(body)
+        # Tiles of nearly equal height: 8 rows are better done as 4 + 4 than as 6 + 2.
+        rows = k.up(left, self.rows)
+        rows = b.sdiv(b.add(left, b.sub(rows, k.i(1))), rows)
+        done = b.append_basic_block("product_done")
+        choice = b.switch(rows, done)
+        for height in range(1, self.rows + 1):
+            block = b.append_basic_block(f"product_{height}")
+            choice.add_case(k.i(height), block)
+            b.position_at_end(block)
+            self._multiply(lines, bias, tile, depth, m, height, buffer)
+            b.branch(done)
+        b.position_at_end(done)
+        yield m, rows
+        m.add_incoming(b.add(m, rows), b.block)
+        b.branch(head)
+        b.position_at_end(after)
+
+    def _multiply(
+        self, lines: "list[tuple[ir.Value, ir.Value]]", bias: list[ir.Value], tile: ir.Value, depth: ir.Value,
+        m: ir.Value, height: int, buffer: ir.Value,
+    ) -> None:
+        """`height` rows of the sources times one panel, into the buffer."""
+        k, b, v = self.k, self.b, self.v
+        start: list[ir.Value] = [v.splat(0.0)] * self.columns
+        if bias:
+            start = []
+            for u in range(self.per):
+                unit = b.mul(b.add(b.mul(tile, k.i(self.per)), k.i(u)), k.i(k.lanes))
+                start += [v.load_some(k.at(pointer, unit), k.inside(self.size, unit)) for pointer in bias]
+        sums: list[ir.Value] = start * height
+        above: ir.Value = k.i(0)
+        for i, (base, row) in zip(self.product.sources, lines, strict=True):
+            units = k.units[self.graph.nodes[i].size]
+            of_rows = [k.at(base, b.mul(row, b.add(m, k.i(r)))) for r in range(height)]
+            panel = self.line(tile, depth, above)
+            whole = b.mul(b.sdiv(units, k.i(UNROLL)), k.i(UNROLL))
+            sums = self._accumulate(of_rows, panel, k.i(0), whole, sums, UNROLL)
+            sums = self._accumulate(of_rows, panel, whole, units, sums, 1)
+            above = b.add(above, units)
+        for n, value in enumerate(sums):
+            v.store(value, k.at(buffer, k.i(n * k.lanes)))
+
+    def _accumulate(
+        self, lines: list[ir.Value], panel: ir.Value, start: ir.Value, end: ir.Value, sums: list[ir.Value], unroll: int
+    ) -> list[ir.Value]:
+        """sums[row, column] += lines[row][k] * panel[k, column] for k from start to end."""
+        k, b, v = self.k, self.b, self.v
+        before = b.block
+        head, loop, after = (b.append_basic_block(f"depth_{n}") for n in ("head", "loop", "after"))
+        b.branch(head)
+        b.position_at_end(head)
+        at = b.phi(I64, "k")
+        at.add_incoming(start, before)
+        carried = []
+        for value in sums:
+            phi = b.phi(v.type)
+            phi.add_incoming(value, before)
+            carried.append(phi)
+        b.cbranch(b.icmp_signed("<", at, end), loop, after)
+        b.position_at_end(loop)
+        now: list[ir.Value] = list(carried)
+        for j in range(unroll):
+            kj = b.add(at, k.i(j))
+            row = k.at(panel, b.mul(kj, k.i(self.columns * k.lanes)))
+            weights = [v.load(k.at(row, k.i(c * k.lanes))) for c in range(self.columns)]
+            for r, line in enumerate(lines):
+                number = v.broadcast(b.load(k.at(line, kj), typ=F32, align=4))
+                for c in range(self.columns):
+                    now[r * self.columns + c] = v.fma(number, weights[c], now[r * self.columns + c])
+        at.add_incoming(b.add(at, k.i(unroll)), b.block)
+        for phi, value in zip(carried, now, strict=True):
+            phi.add_incoming(value, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return list(carried)
