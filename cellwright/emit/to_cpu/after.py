@@ -46,7 +46,7 @@ def after_loop(
         step = _stages_after(program, done, columns, next(iter(states.values())))
         rows = {i: step.row(i, graph.sizes[graph.nodes[i].size]) for i in (*late, *([wanted] if wanted else []))}
         values = {i: v.flatten(0, 1) for i, v in rows.items()}
-    weights = {name: torch.zeros_like(w) for name, w in done.weights.items()}
+    weights: dict[str, Tensor] = {}
     sums: dict[tuple[int, ...], Tensor] = {}
     for share in back.weights:
         param = definition.params[share.name]
@@ -56,17 +56,22 @@ def after_loop(
         else:
             g = torch.cat([values[i] if i in values else columns([i]) for i in share.gradients], 1)
         if share.source is None:
-            if share.gradients not in sums:
-                sums[share.gradients] = g.sum(0)
-            found = sums[share.gradients]
+            known = sums.get(share.gradients)
+            found = sums[share.gradients] = g.sum(0) if known is None else known.clone()
         elif graph.nodes[share.source].op == "input" and not x.is_floating_point():
             found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
         else:
             found = g.t() @ _source(done, share.source)
+        if share.parts == tuple(param.slices) and share.name not in weights:
+            weights[share.name] = found
+            continue
+        if share.name not in weights:
+            weights[share.name] = torch.zeros_like(done.weights[share.name])
         at = 0
         for part, n in zip(share.parts, units, strict=True):
             weights[share.name].narrow(0, param.rows(part, graph.sizes)[0], n).add_(found.narrow(0, at, n))
             at += n
+    weights |= {name: torch.zeros_like(w) for name, w in done.weights.items() if name not in weights}
     into = {} if wanted is None else {"x": values[wanted].view(*x.shape)}
     return Gradients(into, states, weights)
 
@@ -75,12 +80,12 @@ def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[in
     """Carry out the stages after the loop, over all steps at once."""
     plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
     T, B = done.inputs["x"].shape[:2]
-    step = begin(plan, graph, done.weights, done.inputs, like)
-    step.lead = (T, B)
-    known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
-    step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
-    for i in back.kept:
-        step.values[i] = columns([i]).view(T, B, -1)
+    step = Step(graph, plan.definition.params, done.weights, {}, like, (T, B))
+    if not plain(plan):
+        step.values |= begin(plan, graph, done.weights, done.inputs, like).values
+        known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
+        step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
+        step.values |= {i: columns([i]).view(T, B, -1) for i in back.kept}
     for stage in back.after:
         if stage.product and set(back.kept).issuperset(stage.product.sources):
             rows = step.rows(stage.product.matrix, stage.product.parts)
@@ -89,6 +94,12 @@ def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[in
             step.product(stage.product)
         step.stage(Stage(None, stage.nodes))
     return step
+
+
+def plain(plan: Plan) -> bool:
+    """Whether all that is left after the loop is products of what it has kept."""
+    kept, late = set(plan.backward.kept), plan.backward.after
+    return all(not s.nodes and s.product and kept.issuperset(s.product.sources) for s in late)
 
 
 def _all_steps(done: "Done", i: int) -> Tensor | float:

@@ -238,7 +238,7 @@ def split(kernel: Kernel, graph: Graph, T: int, B: int, most: int) -> tuple[int,
         return 1, 0
     if 4 * most <= B:
         return most, 0
-    if not sums and work >= 200_000:
+    if not sums and work >= 50_000:
         return most, 1
     return (min(most, B), 0) if B > 1 else (1, 0)
 
