@@ -19,13 +19,16 @@ __all__ = ["Program", "cache_report", "refusal", "scan"]
 
 def refusal(program: Program, tensors: list[Tensor]) -> str | None:
     """Why this call cannot run here, if so: plan, dtypes, devices, or one of torch's function transforms."""
+    dtypes = {t.dtype for t in tensors if t.is_floating_point()}
+    if not dtypes <= {torch.float32, torch.bfloat16} or (len(dtypes) > 1 and not torch.is_autocast_enabled("cpu")):
+        return f"it takes float32 or bfloat16, not {' with '.join(sorted(map(str, dtypes)))}"
     for t in tensors:
         if type(t) not in (Tensor, torch.nn.Parameter):
             return f"it takes plain tensors, not {type(t).__name__}"
-        if t.device.type != "cpu" or (t.is_floating_point() and t.dtype != torch.float32):
-            return f"it takes float32 on the CPU, not {t.dtype} on {t.device}"
-    if torch.is_autocast_enabled("cpu"):
-        return "it does not take part in autocast"
+        if t.device.type != "cpu":
+            return f"it takes tensors on the CPU, not on {t.device}"
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return f"it takes part in autocast to bfloat16, not to {torch.get_autocast_dtype('cpu')}"
     if torch._C._get_tracing_state() is not None:
         return "it is not traced by torch.jit"
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:

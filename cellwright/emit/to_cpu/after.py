@@ -1,6 +1,6 @@
 """What follows the loop back: gradients of the inputs and of the weights, as large products over all steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,13 +28,13 @@ def column_order(plan: Plan) -> list[int]:
 def after_loop(
     program: Program,
     done: "Done",
-    columns: Callable[[Sequence[int]], Tensor],
+    columns: Callable[..., Tensor],
     states: dict[str, Tensor],
     to_input: bool,
 ) -> Gradients:
     """What follows the loop: gradients of the inputs and of the weights.
 
-    `columns`: the kept gradients of some nodes side by side, [T * B, sum of units].
+    `columns(nodes, as_operand)`: the kept gradients of some nodes side by side, [N, sum of units].
     """
     plan = program.plan
     definition, graph, back = plan.definition, plan.gradient.graph, plan.backward
@@ -51,17 +51,20 @@ def after_loop(
     for share in back.weights:
         param = definition.params[share.name]
         units = [graph.sizes[param.slices[part]] for part in share.parts]
+        product = share.source is not None and (
+            x.is_floating_point() or graph.nodes[share.source].op != "input"  # an integer adds a row to its column
+        )
         if kept.issuperset(share.gradients):
-            g = columns(share.gradients)
+            g = columns(share.gradients, product)
         else:
             g = torch.cat([values[i] if i in values else columns([i]) for i in share.gradients], 1)
         if share.source is None:
             known = sums.get(share.gradients)
             found = sums[share.gradients] = g.sum(0) if known is None else known.clone()
-        elif graph.nodes[share.source].op == "input" and not x.is_floating_point():
-            found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
+        elif product:
+            found = _multiply(g.t(), _source(done, share.source))
         else:
-            found = g.t() @ _source(done, share.source)
+            found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
         if share.parts == tuple(param.slices) and share.name not in weights:
             weights[share.name] = found
             continue
@@ -76,7 +79,7 @@ def after_loop(
     return Gradients(into, states, weights)
 
 
-def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[int]], Tensor], like: Tensor) -> Step:
+def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor], like: Tensor) -> Step:
     """Carry out the stages after the loop, over all steps at once."""
     plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
     T, B = done.inputs["x"].shape[:2]
@@ -89,11 +92,19 @@ def _stages_after(program: Program, done: "Done", columns: Callable[[Sequence[in
     for stage in back.after:
         if stage.product and set(back.kept).issuperset(stage.product.sources):
             rows = step.rows(stage.product.matrix, stage.product.parts)
-            step.values[stage.product.results[0]] = (columns(stage.product.sources) @ rows).view(T, B, -1)
+            into = _multiply(columns(stage.product.sources, True), rows)
+            step.values[stage.product.results[0]] = into.view(T, B, -1)
         elif stage.product:
             step.product(stage.product)
         step.stage(Stage(None, stage.nodes))
     return step
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """A product in float32; of bfloat16 if one of the two is."""
+    if a.dtype == b.dtype == torch.float32:
+        return a @ b
+    return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).float()
 
 
 def plain(plan: Plan) -> bool:
@@ -124,12 +135,13 @@ def _source(done: "Done", i: int) -> Tensor:
     node, shape = graph.nodes[i], frame.shape
     units = graph.sizes[node.size]
     if node.op == "input":
-        return done.inputs[node.name].expand(*done.inputs["x"].shape[:2], units).reshape(shape.rows, units)
+        given = done.tensors.get("narrow:x", done.inputs["x"]) if node.name == "x" else done.inputs[node.name]
+        return given[..., :units].expand(*done.inputs["x"].shape[:2], units).reshape(shape.rows, units)
     if i not in frame.arrays:
         value = _all_steps(done, i)
         assert isinstance(value, Tensor)
         return value.expand(*done.inputs["x"].shape[:2], units).reshape(shape.rows, units)
-    a = frame.arrays[i]
+    a = frame.operands.get(i) or frame.arrays[i]
     memory = done.tensors[a.name]
     if done.batch is not None and node.op == "state":
         return memory[done.batch.before, :units]

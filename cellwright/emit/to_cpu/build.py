@@ -88,7 +88,8 @@ def _key(text: str, machine: Machine) -> str:
 
 
 def _link(name: str, unique: str, data: bytes) -> int:
-    jit = llvm.create_lljit_compiler()
+    # JITLink places code and constants side by side; the older linker gives up when they are 2 GiB apart.
+    jit = llvm.create_lljit_compiler(use_jit_link=True)
     library = llvm.JITLibraryBuilder().add_object_img(data).export_symbol(name).link(jit, f"cw_{unique}_{len(_alive)}")
     _alive.append((jit, library))
     return int(library[name])

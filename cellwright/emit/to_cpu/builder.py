@@ -23,6 +23,7 @@ class Builder:
         self.units: dict[str, ir.Value] = {}  # by name of size
         self.number: ir.Value  # of this thread among those that share the units, and how many these are
         self.count: ir.Value
+        self.buffer: ir.Value  # memory for the results of a tile
 
     def i(self, n: int) -> ir.Constant:
         """An integer."""

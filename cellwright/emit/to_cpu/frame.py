@@ -3,6 +3,7 @@
 Memory of a run, all in float32:
 
 state:NAME   [(T + 1) * B, width]: the state before the first step, then after each
+narrow:NAME  the same in bfloat16, if it is an operand of products
 saved        [T * B, widths]: what the loop keeps for the way back
 hoisted      [T * B, widths]: what was computed before the loop; in the order of x
 kept         [T * B, widths]: the gradients that the loop back leaves for the products after it
@@ -31,7 +32,8 @@ class Shape:
 
     rows: N, as many as there are inputs. ragged: whether sequences have lengths. prepared: who computes what does not
     depend on a state: "kernel", or "torch", or "table" (torch, once for every symbol). inner: whether in memory the
-    batch goes within time (else time within the batch). strides: of the inputs, by name.
+    batch goes within time (else time within the batch). narrow: whether operands of products are bfloat16. strides: of
+    the inputs, by name; "narrow" for x in bfloat16.
     """
 
     steps: int
@@ -42,6 +44,7 @@ class Shape:
     training: bool
     prepared: str
     inner: bool
+    narrow: bool
     strides: tuple[tuple[str, tuple[int, ...]], ...]
     threads: int
 
@@ -57,6 +60,7 @@ class Frame:
         self.definition, self.graph = definition, graph
         T, B, table = shape.steps, shape.batch, shape.prepared == "table"
         self.arrays: dict[int, Array] = {}
+        self.operands: dict[int, Array] = {}
         for name, i in definition.results.items():
             width = self.width(i)
             leaf = graph.find("state")[name]
@@ -69,6 +73,15 @@ class Frame:
                 start, step = (T * stride, -stride) if shape.reverse else (0, stride)
                 self.arrays[leaf] = Array(memory, start, width, step)
                 self.arrays[i] = Array(memory, start + step, width, step)
+        if shape.narrow:
+            narrow = program.narrowed("forward")
+            for name, i in definition.results.items():
+                if i in narrow:
+                    for j in (i, graph.find("state")[name]):
+                        self.operands[j] = self.arrays[j].narrowed(f"narrow:{name}")
+            others = sorted(narrow - set(definition.results.values()))
+            beside, self.beside = self.side_by_side("narrow", others, shape.reverse)
+            self.operands |= {i: a.narrowed("narrow") for i, a in beside.items()}
         kept, self.saved = self.side_by_side("saved", program.kept if shape.training else (), shape.reverse)
         self.arrays |= kept
         self.leaves: dict[int, Array] = {}
@@ -87,10 +100,9 @@ class Frame:
                 self.leaves[i] = Array(f"node:{i}")
             else:
                 self.leaves[i] = self.sequence(f"node:{i}", strides, shape.reverse)
-        self.kernel = program.forward(shape.training, table)
-        self.loop, self.temporary = self.arguments(
-            self.kernel, graph, self.arrays | self.leaves, {}, shape.reverse
-        )
+        self.kernel = program.forward(shape.training, table, shape.narrow)
+        known = self.arrays | self.leaves
+        self.loop, self.temporary = self.arguments(self.kernel, graph, known, self.operands, {}, shape.reverse)
         self._back: dict[tuple[tuple[int, ...] | None, ...], Back] = {}
 
     def back(self, seeds: Mapping[str, Tensor | None]) -> "Back":
@@ -103,15 +115,20 @@ class Frame:
     def _prepare(self) -> None:
         """The kernel for what comes before the loop: the same for all inputs, as if they were rows of one step."""
         program, shape = self.program, self.shape
-        kernel = self.prepare_kernel = program.before(shape.training)
+        kernel = self.prepare_kernel = program.before(shape.training, shape.narrow)
         wanted = [i for one in kernel.passes for i in one.stores]
         for i in wanted:
             self.place[i] = self.hoisted
             self.hoisted += self.width(i)
         P = self.hoisted
+        narrow, self.before = self.side_by_side("narrow:before", sorted(program.narrowed("before")), False)
 
         def array(slot: Slot) -> Array:
             node = self.graph.nodes[slot.node]
+            if slot.name == "narrow" and node.op == "input":
+                return Array("narrow:x", 0, self.between_rows(dict(shape.strides)["narrow"]), bytes=2)
+            if slot.name == "narrow":
+                return Array("narrow:before", narrow[slot.node].offset, self.before, bytes=2)
             if slot.node in self.place:
                 return Array("hoisted", self.place[slot.node], P)
             if node.op == "input":
@@ -121,7 +138,7 @@ class Frame:
 
         count, by_units = split(kernel, self.graph, 1, shape.rows, shape.threads)
         head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
-        self.hoist = Arguments(kernel.layout, self.graph, self.definition.params, self.machine, head, count, array)
+        self.hoist = Arguments(kernel.layout, self.graph, self.definition.params, self.machine, head, count, array, shape.narrow)
         for i in wanted:
             strides = (shape.batch * P, P) if shape.inner else (P, shape.steps * P)
             strides = (P, P) if shape.ragged else strides
@@ -160,7 +177,13 @@ class Frame:
         return found, total
 
     def arguments(
-        self, kernel: Kernel, graph: Graph, arrays: Mapping[int, Array], grads: Mapping[Slot, Array], backwards: bool
+        self,
+        kernel: Kernel,
+        graph: Graph,
+        arrays: Mapping[int, Array],
+        operands: Mapping[int, Array],
+        grads: Mapping[Slot, Array],
+        backwards: bool,
     ) -> tuple[Arguments, int]:
         """The arguments of a loop, and how many temporary numbers it needs."""
         shape = self.shape
@@ -184,6 +207,8 @@ class Frame:
         def array(slot: Slot) -> Array:
             nonlocal temporary
             i, node = slot.node, graph.nodes[slot.node]
+            if slot.name == "narrow":
+                return operands[i]
             if slot in grads or i in arrays:
                 return grads[slot] if slot in grads else arrays[i]
             if node.op == "param":
@@ -197,7 +222,8 @@ class Frame:
                 temporary += width * (shape.rows if many else shape.batch)
             return found[i]
 
-        arguments = Arguments(kernel.layout, graph, self.definition.params, self.machine, head, count, array)
+        params, narrow = self.definition.params, shape.narrow
+        arguments = Arguments(kernel.layout, graph, params, self.machine, head, count, array, narrow)
         return arguments, temporary
 
 
@@ -208,10 +234,15 @@ class Back:
         """`seeds`: strides of the gradients from outside, by state; None: there is none."""
         shape, plan = frame.shape, frame.program.plan
         graph, backwards = plan.gradient.graph, not shape.reverse
-        self.kernel = frame.program.backward(shape.prepared == "table")
+        self.kernel = frame.program.backward(shape.prepared == "table", shape.narrow)
         self.order = column_order(plan)
         kept, self.total = frame.side_by_side("kept", self.order, backwards)
         self.place = {i: a.offset for i, a in frame.side_by_side("kept", self.order, False)[0].items()}
+        # What only the loop reads comes after what the products after it read too.
+        narrow = frame.program.narrowed("backward") if shape.narrow else frozenset()
+        every = [*self.order, *sorted(narrow - set(self.order))] if narrow else []
+        beside, self.beside = frame.side_by_side("narrow:kept", every, backwards)
+        operands = {i: a.narrowed("narrow:kept") for i, a in beside.items()}
         known = frame.arrays | frame.leaves
         arrays = (known if shape.ragged else {i: a.turned(shape.steps) for i, a in known.items()}) | kept
         grads = {}
@@ -222,7 +253,7 @@ class Back:
             grads[Slot(i, "carried")] = grads[Slot(flow, "carried")] = carried
             outside = Array("nothing") if strides is None else frame.sequence(f"seed:{name}", strides, backwards)
             grads[Slot(i, "outside")] = outside
-        self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, grads, backwards)
+        self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, operands, grads, backwards)
 
 
 def barrier(count: int) -> dict[str, "int | Array"]:

@@ -1,6 +1,7 @@
 """The compiled loop in torch's autograd."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,18 +20,31 @@ def scan(
     reverse: bool,
     valid: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`, in float32."""
+    """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`.
+
+    Operands of products are bfloat16 under autocast and for tensors of that dtype, if the processor multiplies such;
+    else all arithmetic is in float32. The results have the dtype of the state.
+    """
     leaves = (inputs["x"], *state.values(), *weights.values())
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
-        states, last, _ = forward(program, weights, inputs, state, reverse, False, valid)
-        return states, last
-    masks = {name: v for name, v in inputs.items() if name != "x"}
-    results = _Scan.apply(  # type: ignore[no-untyped-call]
-        program, masks, reverse, valid, tuple(state), tuple(weights), *leaves
-    )
+    narrow = program.machine.bfloat16 and wants_bfloat16(leaves)
+    # What runs in here has chosen its dtypes.
+    with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
+            states, last, _ = forward(program, weights, inputs, state, reverse, False, valid, narrow)
+            dtype = next(iter(state.values())).dtype
+            return {n: v.to(dtype) for n, v in states.items()}, {n: v.to(dtype) for n, v in last.items()}
+        masks = {name: v for name, v in inputs.items() if name != "x"}
+        results = _Scan.apply(  # type: ignore[no-untyped-call]
+            program, masks, reverse, valid, narrow, tuple(state), tuple(weights), *leaves
+        )
     names = list(program.plan.definition.states)
     n = len(names)
     return dict(zip(names, results[:n], strict=True)), dict(zip(names, results[n:], strict=True))
+
+
+def wants_bfloat16(tensors: Iterable[Tensor]) -> bool:
+    """Whether the operands of products are to be bfloat16: under autocast, or as the tensors are."""
+    return torch.is_autocast_enabled("cpu") or any(t.dtype == torch.bfloat16 for t in tensors)
 
 
 class _Scan(torch.autograd.Function):
@@ -38,11 +52,14 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        program, masks, reverse, valid, states, weights, x, *rest = arguments
+        program, masks, reverse, valid, narrow, states, weights, x, *rest = arguments
         named_state = dict(zip(states, rest, strict=False))
         named_weights = dict(zip(weights, rest[len(states) :], strict=True))
-        every, last, done = forward(program, named_weights, {"x": x, **masks}, named_state, reverse, True, valid)
+        inputs = {"x": x, **masks}
+        every, last, done = forward(program, named_weights, inputs, named_state, reverse, True, valid, narrow)
+        dtype = rest[0].dtype
         results = (*map(_standing_alone, every.values()), *(s.clone() for s in last.values()))
+        results = results if dtype == torch.float32 else tuple(s.to(dtype) for s in results)
         ctx.program, ctx.done, ctx.names = program, done, (states, weights)
         # The versions of these are checked on the way back.
         ctx.save_for_backward(x, *rest, *results[: len(states)])
@@ -55,24 +72,29 @@ class _Scan(torch.autograd.Function):
         done: Done = ctx.done
         states, weights = ctx.names
         n = len(states)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             found = backward(
                 ctx.program,
                 done,
-                dict(zip(states, gradients[:n], strict=True)),
-                dict(zip(states, gradients[n:], strict=True)),
-                to_input=ctx.needs_input_grad[6],
+                dict(zip(states, map(_single, gradients[:n]), strict=True)),
+                dict(zip(states, map(_single, gradients[n:]), strict=True)),
+                to_input=ctx.needs_input_grad[7],
             )
         result = [found.inputs.get("x"), *(found.states[s] for s in states), *(found.weights[w] for w in weights)]
         if torch.is_grad_enabled():
             anchor = torch.zeros((), requires_grad=True)
             result = list(_Once.apply(anchor, *result))  # type: ignore[no-untyped-call]
-        return (*[None] * 6, *result)
+        return (*[None] * 7, *result)
 
 
 def _standing_alone(view: Tensor) -> Tensor:
     """The same memory as a tensor of its own: callers may change it in place, as they may with torch.nn's results."""
     return torch.empty(0).set_(view.untyped_storage(), view.storage_offset(), view.shape, view.stride())
+
+
+def _single(gradient: Tensor | None) -> Tensor | None:
+    """In single precision."""
+    return None if gradient is None else gradient.float()
 
 
 class _Once(torch.autograd.Function):

@@ -13,7 +13,7 @@ from .layout import BEFORE, HEAD, NOW, Layout, Slot, lay_out
 from .machine import Machine
 from .passes import Pass, single
 from .product import Panels
-from .vectors import F32, I64, PTR, SPELLING
+from .vectors import F32, I16, I64, PTR, SPELLING
 
 
 def emit(
@@ -23,15 +23,22 @@ def emit(
     looked_up: frozenset[int] = frozenset(),
     carried: frozenset[int] = frozenset(),
     numbers: frozenset[int] = frozenset(),
+    narrow: frozenset[int] | None = None,
 ) -> tuple[str, Layout]:
     """The module's text, and the order of the arguments of its function `kernel`.
 
     `looked_up`: nodes whose row is chosen by an integer (`ids`) instead of by step and row. `carried`: nodes that are
     the gradient of a state, and so also go to the place where the next step looks for it. `numbers`: sums over units
-    that were computed before: a number in memory; others lie there lane by lane.
+    that were computed before: a number in memory; others lie there lane by lane. `narrow`: the operands of products are
+    bfloat16, and these nodes are stored as such too.
     """
-    layout = lay_out(graph, passes, carried)
-    return _Kernel(graph, passes, machine, looked_up, numbers, layout).text(), layout
+    layout = lay_out(graph, passes, carried, narrow)
+    return _Kernel(graph, passes, machine, looked_up, numbers, narrow, layout).text(), layout
+
+
+def kind_of(slot: Slot) -> ir.Type:
+    """The numbers of a slot: float32, or bfloat16 as integers of that width."""
+    return I16 if slot.name == "narrow" else F32
 
 
 class _Kernel(Builder):
@@ -44,11 +51,12 @@ class _Kernel(Builder):
         machine: Machine,
         looked_up: frozenset[int],
         numbers: frozenset[int],
+        narrow: frozenset[int] | None,
         layout: Layout,
     ) -> None:
         super().__init__(machine)
         self.graph, self.passes, self.layout = graph, passes, layout
-        self.looked_up, self.numbers = looked_up, numbers
+        self.looked_up, self.numbers, self.narrow = looked_up, numbers, narrow
 
     def text(self) -> str:
         """The whole module."""
@@ -59,7 +67,8 @@ class _Kernel(Builder):
             self.units[name], at = self.argument(at), at + 1
         self.panels, parts = [], []
         for product in layout.products:
-            self.panels.append(Panels(self, self.graph, product, self.pointer(at), self.argument(at + 1)))
+            panel, stride = self.pointer(at), self.argument(at + 1)
+            self.panels.append(Panels(self, self.graph, product, panel, stride, self.narrow is not None))
             parts.append([self.pointer(at + 2 + n) for n in range(len(product.parts))])
             at += 2 + len(product.parts)
         places = {slot: [self.argument(at + 4 * n + j) for j in range(4)] for n, slot in enumerate(layout.slots)}
@@ -87,7 +96,7 @@ class _Kernel(Builder):
         mine = b.mul(b.select(by_units, self.i(0), number), head["steps"])
         with self.loop(self.i(0), head["steps"], "step") as k:
             self.rows(head["table"], b.add(mine, k), first, end)
-            self.slots = {slot: self.place(place, k) for slot, place in places.items()}
+            self.slots = {slot: self.place(slot, place, k) for slot, place in places.items()}
             shift = self.shifted(self.i(NOW))
             self.ids = self.at(b.inttoptr(head["ids"], PTR), b.add(b.mul(k, head["ids_step"]), shift), I64)
             for one in self.passes:
@@ -128,17 +137,17 @@ class _Kernel(Builder):
         early = b.select(b.icmp_signed("==", kind, self.i(BEFORE)), self.shift_before, self.i(0))
         return b.select(b.icmp_signed("==", kind, self.i(NOW)), self.shift_now, early)
 
-    def place(self, slot: list[ir.Value], k: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def place(self, slot: Slot, place: list[ir.Value], k: ir.Value) -> tuple[ir.Value, ir.Value]:
         """(address of row 0 at this step, stride of rows)."""
-        pointer, row, step, shift = slot
+        pointer, row, step, shift = place
         b = self.b
         offset = b.add(b.mul(k, step), b.mul(self.shifted(shift), row))
-        return self.at(b.inttoptr(pointer, PTR), offset), row
+        return self.at(b.inttoptr(pointer, PTR), offset, kind_of(slot)), row
 
     def address(self, slot: Slot, m: ir.Value) -> ir.Value:
         """Where row m of a slot begins at this step."""
         base, row = self.slots[slot]
-        return self.at(base, self.b.mul(m, row))
+        return self.at(base, self.b.mul(m, row), kind_of(slot))
 
     def run(self, one: Pass) -> None:
         """One pass of one step."""
@@ -152,10 +161,11 @@ class _Kernel(Builder):
         per, parts = panels.per, panels.parts
         first, end = self.share(one.size, per, self.number, self.count)
         blocks = self.blocks(one.size)
-        lines = [self.slots[Slot(i)] for i in one.product.sources]
+        kind = "" if self.narrow is None else "narrow"
+        lines = [self.slots[Slot(i, kind)] for i in one.product.sources]
         bias = [self.slots[Slot(-1, one.product.bias, part)][0] for part in one.product.parts if one.product.bias]
         with self.loop(first, end, "tile") as tile:
-            for m, rows in panels.tiles_of_rows(lines, bias, tile, self.first_row, self.end_row, self.buffer):
+            for m, rows in panels.tiles_of_rows(lines, bias, tile, self.first_row, self.end_row):
                 with self.loop(self.i(0), rows, "row") as r, self.loop(self.i(0), self.i(per), "block") as u:
                     n = b.add(b.mul(tile, self.i(per)), u)
                     with b.if_then(b.icmp_signed("<", n, blocks)):
@@ -194,6 +204,10 @@ class _Kernel(Builder):
             for slot in places:
                 # Zero beyond the last unit: whoever adds up or packs whole blocks finds nothing there.
                 v.store(b.select(inside, value(i), v.splat(0.0)), self.at(self.address(slot, m), first))
+            slot = Slot(i, "narrow")
+            if self.narrow is not None and i in self.narrow:
+                rounded = v.narrow(b.select(inside, value(i), v.splat(0.0)))
+                b.store(rounded, self.at(self.address(slot, m), first, I16), align=2)
 
     def fetch(self, i: int, m: ir.Value, first: ir.Value, inside: ir.Value) -> ir.Value:
         """A leaf, or a value that another pass has stored."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from ...lang.graph import Graph
 from ...lang.plan import Product
-from .passes import Pass, inputs_of
+from .passes import Pass, inputs_of, used_by
 
 GRANULE = 4  # blocks of units that stay together on one thread, and the most in a tile
 # The head of the arguments; then one entry per size; per product its panel, the row stride of its matrix and the
@@ -27,8 +27,9 @@ STILL, NOW, BEFORE = 0, 1, 2  # shifts: none, to the rows of this step, to those
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in memory: of a `node` of the graph; of a slice `part` of the bias `name`; or, for the gradient of a
-    state, what comes from outside ("outside") and what comes from the step before ("carried")."""
+    """A place in memory: of a `node` of the graph, in float32 or as an operand of products in bfloat16 ("narrow"); of
+    a slice `part` of the bias `name`; or, for the gradient of a state, what comes from outside ("outside") and what
+    comes from the step before ("carried")."""
 
     node: int
     name: str = ""
@@ -49,8 +50,8 @@ def blocks_per_tile(product: Product) -> int:
     return {1: 4, 2: 2}.get(len(product.results), 1)
 
 
-def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int]) -> Layout:
-    """The layout of a kernel; for `carried` see `kernel.emit`."""
+def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int], narrow: frozenset[int] | None) -> Layout:
+    """The layout of a kernel; for `carried` and `narrow` see `kernel.emit`."""
     layout = Layout()
 
     def size(name: str) -> None:
@@ -58,7 +59,12 @@ def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int]) -> Layout
             layout.sizes.append(name)
 
     for one in passes:
+        read = set(one.product.sources) if one.product else set()
         kept = inputs_of(graph, one) | set(one.stores)
+        if narrow is not None:
+            kept -= read - used_by(graph, one) - set(one.stores)
+            made = narrow & {*one.nodes, *one.results, *one.stores}
+            layout.slots += [s for i in sorted(read | made) if (s := Slot(i, "narrow")) not in layout.slots]
         nodes = kept | (carried & {*one.nodes, *one.results})
         size(one.size)
         if one.product:

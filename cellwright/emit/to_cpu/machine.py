@@ -14,6 +14,7 @@ class Machine:
     features: str
     lanes: int
     registers: int
+    bfloat16: bool = False  # whether it has products of pairs of bfloat16
 
 
 def this_machine() -> Machine:
@@ -24,7 +25,7 @@ def this_machine() -> Machine:
         found[name] = on
     features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(found.items()))
     if found.get("avx512f"):
-        return Machine(llvm.get_host_cpu_name(), features, 16, 32)
+        return Machine(llvm.get_host_cpu_name(), features, 16, 32, bool(found.get("avx512bf16")))
     if found.get("avx2"):
         return Machine(llvm.get_host_cpu_name(), features, 8, 16)
     arm = "neon" in found or "asimd" in found or "arm" in llvm.get_process_triple()

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +17,7 @@ from .machine import Machine
 class Array:
     """Where a slot lies: in the tensor `name`, step 0 of the loop finds row 0 at `offset`; strides in numbers.
 
-    shift: which shift of rows applies when sequences have lengths (`layout`).
+    shift: which shift of rows applies when sequences have lengths (`layout`). bytes: of a number.
     """
 
     name: str
@@ -25,14 +25,19 @@ class Array:
     row: int = 0
     step: int = 0
     shift: int = STILL
+    bytes: int = 4
 
     def turned(self, steps: int) -> "Array":
         """The same for a loop that goes the other way."""
-        return Array(self.name, self.offset + (steps - 1) * self.step, self.row, -self.step, self.shift)
+        return replace(self, offset=self.offset + (steps - 1) * self.step, step=-self.step)
 
     def moved(self, columns: int) -> "Array":
         """The same, from a later column on."""
-        return Array(self.name, self.offset + columns, self.row, self.step, self.shift)
+        return replace(self, offset=self.offset + columns)
+
+    def narrowed(self, name: str) -> "Array":
+        """The same in a tensor of bfloat16."""
+        return replace(self, name=name, bytes=2)
 
 
 def width_of(units: int, machine: Machine, blocks: int = 1) -> int:
@@ -61,6 +66,7 @@ class Arguments:
         layout, graph, params, machine: of the kernel.
         head: entries that differ from 0; an Array stands for an address.
         array: where a slot lies.
+        narrow: whether the operands of products are bfloat16, two in a number of a panel.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Arguments:
         head: Mapping[str, "int | Array"],
         count: int,
         array: Callable[[Slot], Array],
+        narrow: bool,
     ) -> None:
         self.count, self.panels = count, 0
         self._numbers: list[int] = []
@@ -88,7 +95,8 @@ class Arguments:
             units = sizes[graph.nodes[product.results[0]].size]
             depth = sum(sizes[graph.nodes[i].size] for i in product.sources)
             self._add(Array("panels", self.panels))
-            self.panels += depth * len(product.results) * width_of(units, machine, GRANULE)
+            rows = sum(-(-sizes[graph.nodes[i].size] // (1 + narrow)) for i in product.sources)
+            self.panels += rows * len(product.results) * width_of(units, machine, GRANULE)
             stride = units if product.transposed else depth
             self._add(stride)
             for part in product.parts:
@@ -105,7 +113,7 @@ class Arguments:
 
     def _add(self, value: "int | Array") -> None:
         if isinstance(value, Array):
-            self._places.append((len(self._numbers), value.name, 4 * value.offset))
+            self._places.append((len(self._numbers), value.name, value.bytes * value.offset))
             value = 0
         self._numbers.append(value)
 

@@ -99,8 +99,13 @@ def underlying(graph: Graph, nodes: Iterable[int]) -> set[int]:
     return found
 
 
+def used_by(graph: Graph, one: Pass) -> set[int]:
+    """The nodes that the elementwise work of a pass takes from memory or from leaves."""
+    own = {*one.results, *(i for i in one.nodes if graph.nodes[i].op != "sum")}
+    return underlying(graph, (a for i in one.nodes for a in graph.nodes[i].args)) - own
+
+
 def inputs_of(graph: Graph, one: Pass) -> set[int]:
     """The nodes that a pass takes from memory or from leaves."""
     own = {*one.results, *(i for i in one.nodes if graph.nodes[i].op != "sum")}
-    used = underlying(graph, (a for i in one.nodes for a in graph.nodes[i].args))
-    return (used | set(one.product.sources if one.product else ())) - own
+    return used_by(graph, one) | (set(one.product.sources if one.product else ()) - own)

@@ -12,7 +12,7 @@ from ...lang.graph import Graph
 from ...lang.plan import Product
 from .builder import Builder
 from .layout import blocks_per_tile
-from .vectors import F32, I64
+from .vectors import F32, I16, I32, I64
 
 UNROLL = 4  # of the loop over the depth of a product
 
@@ -20,8 +20,11 @@ UNROLL = 4  # of the loop over the depth of a product
 class Panels:
     """Writes the products of a kernel."""
 
-    def __init__(self, k: Builder, graph: Graph, product: Product, panel: ir.Value, stride: ir.Value) -> None:
-        self.k, self.b, self.v = k, k.b, k.v
+    def __init__(
+        self, k: Builder, graph: Graph, product: Product, panel: ir.Value, stride: ir.Value, narrow: bool
+    ) -> None:
+        """`narrow`: operands are bfloat16. Then two neighbours of the depth share a row of the panel."""
+        self.k, self.b, self.v, self.narrow = k, k.b, k.v, narrow
         self.graph, self.product = graph, product
         self.panel, self.stride = panel, stride
         self.per, self.parts = blocks_per_tile(product), len(product.results)
@@ -33,15 +36,20 @@ class Panels:
         """Rows of a register tile: accumulators, one row of the panel and one number fill the registers."""
         return max(1, min(8, (self.k.machine.registers - 1 - self.columns) // self.columns))
 
+    def numbers(self, i: int) -> ir.Value:
+        """Rows of a panel that belong to one source: its units, or pairs of these."""
+        units = self.k.units[self.graph.nodes[i].size]
+        return self.k.up(units, 2) if self.narrow else units
+
     def depth(self) -> ir.Value:
-        """Numbers that are summed for one result."""
+        """Rows of the panel of a tile."""
         total: ir.Value = self.k.i(0)
         for i in self.product.sources:
-            total = self.b.add(total, self.k.units[self.graph.nodes[i].size])
+            total = self.b.add(total, self.numbers(i))
         return total
 
     def line(self, tile: ir.Value, depth: ir.Value, k: ir.Value) -> ir.Value:
-        """Where the columns for number k of the depth lie in the panel of a tile."""
+        """Where row k of the panel of a tile begins."""
         row = self.b.add(self.b.mul(tile, depth), k)
         return self.k.at(self.panel, self.b.mul(row, self.k.i(self.columns * self.k.lanes)))
 
@@ -54,66 +62,77 @@ class Panels:
         depth = self.depth()
         with k.loop(first, end, "pack") as tile, k.loop(k.i(0), k.i(self.per), "pack_block") as u:
             start = b.mul(b.add(b.mul(tile, k.i(self.per)), u), k.i(k.lanes))  # first unit of the block
-            whole = b.icmp_signed("<=", b.add(start, k.i(k.lanes)), k.units[self.size])
             if self.product.transposed:
                 column = b.mul(u, k.i(k.lanes))
                 above: ir.Value = k.i(0)
                 for i, part in zip(self.product.sources, parts, strict=True):
+                    to = k.at(self.line(tile, depth, above), column)
                     units = k.units[self.graph.nodes[i].size]
-                    source, to = k.at(part, start), self.line(tile, depth, above)
-                    self._pack_rows(source, k.at(to, column), units, whole, start)
-                    above = b.add(above, units)
+                    self._pack_rows(k.at(part, start), to, k.i(0), units, self.stride, k.i(1), start)
+                    above = b.add(above, self.numbers(i))
             else:
+                units = k.units[self.graph.nodes[self.product.sources[0]].size]
+                whole = b.icmp_signed("<=", b.add(start, k.i(k.lanes)), k.units[self.size])
+                squares = b.select(whole, b.mul(b.sdiv(units, k.i(k.lanes)), k.i(k.lanes)), k.i(0))
                 for g, part in enumerate(parts):
                     column = b.mul(b.add(b.mul(u, k.i(self.parts)), k.i(g)), k.i(k.lanes))
-                    source, to = k.at(part, b.mul(start, self.stride)), self.line(tile, depth, k.i(0))
-                    self._pack_turned(source, k.at(to, column), depth, whole, start)
+                    source, to = k.at(part, b.mul(start, self.stride)), k.at(self.line(tile, depth, k.i(0)), column)
+                    self._pack_squares(source, to, squares)
+                    self._pack_rows(source, to, squares, units, k.i(1), self.stride, start)
+
+    def _row(self, to: ir.Value, number: ir.Value) -> ir.Value:
+        """Where, from a block of a panel's first row on, the row for one number of the depth is."""
+        row = self.b.sdiv(number, self.k.i(2)) if self.narrow else number
+        return self.k.at(to, self.b.mul(row, self.k.i(self.columns * self.k.lanes)))
 
     def _pack_rows(
-        self, source: ir.Value, to: ir.Value, rows: ir.Value, whole: ir.Value, start: ir.Value
+        self, source: ir.Value, to: ir.Value, first: ir.Value, end: ir.Value, down: ir.Value, across: ir.Value,
+        start: ir.Value,
     ) -> None:
-        """Units side by side stay side by side."""
-        k = self.k
-        with k.loop(k.i(0), rows, "pack_row") as r:
-            at = k.at(source, self.b.mul(r, self.stride))
-            there = k.at(to, self.b.mul(r, k.i(self.columns * k.lanes)))
-            with self.b.if_else(whole) as (then, otherwise):
-                with then:
-                    self.v.store(self.v.load(at), there)
-                with otherwise:
-                    self._one_by_one(at, k.i(1), there, start)
+        """One block's rows of a panel from `first` to `end`; strides of the source down and across a row."""
+        k, b = self.k, self.b
+        left = b.sub(k.units[self.size], start)
+        with k.loop(first, end, "pack_row", by=2 if self.narrow else 1) as r:
+            line = self._collect(k.at(source, b.mul(r, down)), across, left)
+            if self.narrow:
+                next_ = b.add(r, k.i(1))
+                there = b.select(b.icmp_signed("<", next_, end), left, k.i(0))
+                line = self.v.pairs(line, self._collect(k.at(source, b.mul(next_, down)), across, there))
+                b.store(line, self._row(to, r), align=4)
+            else:
+                self.v.store(line, self._row(to, r))
 
-    def _pack_turned(
-        self, source: ir.Value, to: ir.Value, depth: ir.Value, whole: ir.Value, start: ir.Value
-    ) -> None:
+    def _pack_squares(self, source: ir.Value, to: ir.Value, end: ir.Value) -> None:
         """Units below each other come side by side: squares of lanes x lanes are transposed in registers."""
         k, b = self.k, self.b
-        squares = b.select(whole, b.mul(b.sdiv(depth, k.i(k.lanes)), k.i(k.lanes)), k.i(0))
-        with k.loop(k.i(0), squares, "pack_square", by=k.lanes) as at:
-            lines = [
-                self.v.load(k.at(source, b.add(b.mul(k.i(r), self.stride), at))) for r in range(k.lanes)
-            ]
-            for c, line in enumerate(self.v.transposed(lines)):
-                there = b.mul(b.add(at, k.i(c)), k.i(self.columns * k.lanes))
-                self.v.store(line, k.at(to, there))
-        with k.loop(squares, depth, "pack_rest") as at:
-            there = k.at(to, b.mul(at, k.i(self.columns * k.lanes)))
-            self._one_by_one(k.at(source, at), self.stride, there, start)
+        with k.loop(k.i(0), end, "pack_square", by=k.lanes) as at:
+            lines = [self.v.load(k.at(source, b.add(b.mul(k.i(r), self.stride), at))) for r in range(k.lanes)]
+            turned = self.v.transposed(lines)
+            if self.narrow:
+                turned = [self.v.pairs(low, high) for low, high in zip(turned[::2], turned[1::2], strict=True)]
+            for c, line in enumerate(turned):
+                number = b.add(at, k.i(2 * c if self.narrow else c))
+                b.store(line, self._row(to, number), align=4)
 
-    def _one_by_one(self, source: ir.Value, stride: ir.Value, to: ir.Value, start: ir.Value) -> None:
-        """One block at the edge of the matrix, zero beyond it."""
+    def _collect(self, source: ir.Value, across: ir.Value, left: ir.Value) -> ir.Value:
+        """A block of numbers at a stride, the first `left` of them; zero beyond."""
         k, b = self.k, self.b
-        units = k.units[self.size]
-        with k.loop(k.i(0), k.i(k.lanes), "pack_lane") as lane:
-            b.store(ir.Constant(F32, 0.0), k.at(to, lane), align=4)
-            with b.if_then(b.icmp_signed("<", b.add(start, lane), units)):
-                b.store(b.load(k.at(source, b.mul(lane, stride)), typ=F32, align=4), k.at(to, lane), align=4)
+        whole = b.and_(b.icmp_signed("==", across, k.i(1)), b.icmp_signed(">=", left, k.i(k.lanes)))
+        with b.if_else(whole) as (then, otherwise):
+            with then:
+                self.v.store(self.v.load(source), k.buffer)
+            with otherwise:
+                self.v.store(self.v.splat(0.0), k.buffer)
+                with k.loop(k.i(0), k.least(left, k.i(k.lanes)), "pack_lane") as lane:
+                    number = b.load(k.at(source, b.mul(lane, across)), typ=F32, align=4)
+                    b.store(number, k.at(k.buffer, lane), align=4)
+        return self.v.load(k.buffer)
 
     # multiplying
 
     def tiles_of_rows(
         self, lines: "list[tuple[ir.Value, ir.Value]]", bias: list[ir.Value], tile: ir.Value, first: ir.Value,
-        end: ir.Value, buffer: ir.Value,
+        end: ir.Value,
     ) -> Iterator[tuple[ir.Value, ir.Value]]:
         """Loop over the tiles of rows from `first` to `end`; the product lies in the buffer when the body runs.
 
@@ -139,7 +158,7 @@ class Panels:
             block = b.append_basic_block(f"product_{height}")
             choice.add_case(k.i(height), block)
             b.position_at_end(block)
-            self._multiply(lines, bias, tile, depth, m, height, buffer)
+            self._multiply(lines, bias, tile, depth, m, height)
             b.branch(done)
         b.position_at_end(done)
         yield m, rows
@@ -149,7 +168,7 @@ class Panels:
 
     def _multiply(
         self, lines: "list[tuple[ir.Value, ir.Value]]", bias: list[ir.Value], tile: ir.Value, depth: ir.Value,
-        m: ir.Value, height: int, buffer: ir.Value,
+        m: ir.Value, height: int,
     ) -> None:
         """`height` rows of the sources times one panel, into the buffer."""
         k, b, v = self.k, self.b, self.v
@@ -162,15 +181,15 @@ class Panels:
         sums: list[ir.Value] = start * height
         above: ir.Value = k.i(0)
         for i, (base, row) in zip(self.product.sources, lines, strict=True):
-            units = k.units[self.graph.nodes[i].size]
-            of_rows = [k.at(base, b.mul(row, b.add(m, k.i(r)))) for r in range(height)]
+            depth_of = self.numbers(i)
+            of_rows = [k.at(base, b.mul(row, b.add(m, k.i(r))), I16 if self.narrow else F32) for r in range(height)]
             panel = self.line(tile, depth, above)
-            whole = b.mul(b.sdiv(units, k.i(UNROLL)), k.i(UNROLL))
+            whole = b.mul(b.sdiv(depth_of, k.i(UNROLL)), k.i(UNROLL))
             sums = self._accumulate(of_rows, panel, k.i(0), whole, sums, UNROLL)
-            sums = self._accumulate(of_rows, panel, whole, units, sums, 1)
-            above = b.add(above, units)
+            sums = self._accumulate(of_rows, panel, whole, depth_of, sums, 1)
+            above = b.add(above, depth_of)
         for n, value in enumerate(sums):
-            v.store(value, k.at(buffer, k.i(n * k.lanes)))
+            v.store(value, k.at(k.buffer, k.i(n * k.lanes)))
 
     def _accumulate(
         self, lines: list[ir.Value], panel: ir.Value, start: ir.Value, end: ir.Value, sums: list[ir.Value], unroll: int
@@ -194,11 +213,17 @@ class Panels:
         for j in range(unroll):
             kj = b.add(at, k.i(j))
             row = k.at(panel, b.mul(kj, k.i(self.columns * k.lanes)))
-            weights = [v.load(k.at(row, k.i(c * k.lanes))) for c in range(self.columns)]
+            kind = I32 if self.narrow else F32
+            weights = [v.load(k.at(row, k.i(c * k.lanes)), kind) for c in range(self.columns)]
             for r, line in enumerate(lines):
-                number = v.broadcast(b.load(k.at(line, kj), typ=F32, align=4))
+                # A pair is as wide as a float32: the same addresses serve both.
+                number = v.broadcast(b.load(k.at(line, kj, kind), typ=kind, align=2))
                 for c in range(self.columns):
-                    now[r * self.columns + c] = v.fma(number, weights[c], now[r * self.columns + c])
+                    n = r * self.columns + c
+                    if self.narrow:
+                        now[n] = v.dot(now[n], number, weights[c])
+                    else:
+                        now[n] = v.fma(number, weights[c], now[n])
         at.add_incoming(b.add(at, k.i(unroll)), b.block)
         for phi, value in zip(carried, now, strict=True):
             phi.add_incoming(value, b.block)

@@ -66,23 +66,23 @@ class Program:
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
         self.frames: dict[Hashable, Any] = {}  # by shape; made and used by `run`
 
-    def forward(self, training: bool, looked_up: bool) -> Kernel:
+    def forward(self, training: bool, looked_up: bool, narrow: bool) -> Kernel:
         """The loop over time; for training, it also keeps what the way back needs."""
-        key = ("forward", training, looked_up)
+        key = ("forward", training, looked_up, narrow)
         if key not in self._own:
-            self._own[key] = self._kernel(key, looked_up, self._forward_passes(training))
+            self._own[key] = self._kernel(key, self._forward_passes(training))
         return self._own[key]
 
-    def backward(self, looked_up: bool) -> Kernel:
+    def backward(self, looked_up: bool, narrow: bool) -> Kernel:
         """The loop back."""
-        key = ("backward", True, looked_up)
+        key = ("backward", True, looked_up, narrow)
         if key not in self._own:
-            self._own[key] = self._kernel(key, looked_up, self._backward_passes())
+            self._own[key] = self._kernel(key, self._backward_passes())
         return self._own[key]
 
-    def before(self, training: bool) -> Kernel:
+    def before(self, training: bool, narrow: bool) -> Kernel:
         """What comes before the loop, for all inputs at once."""
-        key = ("before", training, False)
+        key = ("before", training, False, narrow)
         if key not in self._own:
             plan = self.plan
             graph, wanted = plan.definition.graph, set(plan.forward.carried)
@@ -91,7 +91,7 @@ class Program:
                 used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
                 wanted |= {a for i in used for a in late.nodes[i].args} | {w.source for w in back.weights}
             made = {i for s in plan.forward.hoisted for i in s.members if not single(graph, i)}
-            self._own[key] = self._kernel(key, False, lower(graph, plan.forward.hoisted, sorted(wanted & made)))
+            self._own[key] = self._kernel(key, lower(graph, plan.forward.hoisted, sorted(wanted & made)))
         return self._own[key]
 
     @cached_property
@@ -124,15 +124,29 @@ class Program:
                 return f"the gradient of {name} is needed after it has been replaced"
         return None
 
-    def _kernel(self, key: tuple[Hashable, ...], looked_up: bool, passes: list[Pass]) -> Kernel:
-        whole = (self._form, *key)
+    def narrowed(self, kind: str) -> frozenset[int]:
+        """The nodes that a kernel also stores as operands of products in bfloat16."""
+        plan = self.plan
+        if kind == "backward":
+            back = plan.backward
+            late = {i for s in back.after if s.product for i in s.product.sources}
+            late |= {i for w in back.weights if w.source is not None for i in w.gradients}
+            return frozenset(_sources(back.loop) | (late & set(back.kept)))
+        graph, results = plan.definition.graph, plan.definition.results
+        made = {graph.find("state")[name]: i for name, i in results.items()}
+        sources = _sources(plan.forward.loop if kind == "forward" else plan.forward.hoisted)
+        return frozenset(made.get(i, i) for i in sources if graph.nodes[i].op != "input")
+
+    def _kernel(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Kernel:
+        whole, (kind, _, looked_up, narrow) = (self._form, *key), key
         if whole not in _kernels:
-            plan, back = self.plan, key[0] == "backward"
+            plan, back = self.plan, kind == "backward"
             graph = plan.gradient.graph if back else plan.definition.graph
             flows = frozenset(i for i in plan.gradient.states.values() if i is not None and back)
             chosen = self.tabled if looked_up else frozenset()
             before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
-            text, layout = emit(graph, passes, self.machine, chosen, flows, before)
+            also = self.narrowed(str(kind)) if narrow else None
+            text, layout = emit(graph, passes, self.machine, chosen, flows, before, also)
             _kernels[whole] = Kernel(build.load("kernel", text, self.machine), layout, passes)
         return _kernels[whole]
 
@@ -154,6 +168,10 @@ class Program:
         graph = self.plan.definition.graph
         x = graph.depends([graph.find("input")["x"]])
         return frozenset(i for i in x - self.loop_nodes if graph.nodes[i].op != "input")
+
+
+def _sources(stages: tuple[Stage, ...]) -> set[int]:
+    return {i for s in stages if s.product for i in s.product.sources}
 
 
 def _recompute(plan: Plan, given: set[int]) -> tuple[Stage, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...lang.graph import ONE
@@ -42,11 +43,13 @@ def forward(
     reverse: bool,
     training: bool,
     valid: Tensor | None = None,
+    narrow: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Done]:
     """Run the loop: states after every step [T, B, n] and the last ones [B, n], by name, and what the way back needs.
 
     The arguments are those of `to_torch.run`, in float32. `valid` [T, B]: true at the first steps of each sequence;
-    in the padding the states stay as they are.
+    in the padding the states stay as they are. `narrow`: operands of products are rounded to bfloat16 (x may be so
+    already); sums and states are float32.
     """
     definition, graph = program.plan.definition, program.plan.definition.graph
     T, B = inputs["x"].shape[:2]
@@ -57,6 +60,9 @@ def forward(
         inputs = {name: v.flatten(0, 1)[batch.rows].unsqueeze(1) for name, v in inputs.items()}
         state = {name: v[batch.order] for name, v in state.items()}
         most = len(batch.table)
+    state = {name: v.float() for name, v in state.items()}
+    weights = {name: w.float().contiguous() for name, w in weights.items()}
+    inputs = {name: v.float() if v.is_floating_point() and name != "x" else v for name, v in inputs.items()}
     x = inputs["x"]
     whole = not x.is_floating_point() and not beside_products(graph, graph.find("input")["x"])
     rows = T * B if batch is None else batch.size
@@ -65,11 +71,15 @@ def forward(
         prepared = "table"
     elif program.prepares and x.is_floating_point():
         prepared = "kernel"
-        x, inner = _rows(x, len(inputs) == 1)
+        if narrow:
+            x16 = x.to(torch.bfloat16)
+            # Pairs are read; the last one of a row must not reach into the next.
+            x16 = _rows(F.pad(x16, (0, x.shape[2] % 2)) if x.shape[2] % 2 else x16, False)[0]
+        x, inner = _rows(x.float(), len(inputs) == 1 and not narrow)
     else:
         prepared = "torch"
+        x = x.float() if x.is_floating_point() else x
     given = {name: side_by_side(v) for name, v in (inputs | {"x": x}).items()}
-    weights = {name: w.contiguous() for name, w in weights.items()}
     nodes: dict[int, Tensor | float] = {}
     if prepared != "kernel":
         nodes = _before(program, weights, given, next(iter(state.values())), prepared == "table")
@@ -79,6 +89,9 @@ def forward(
             tensors[f"input:{name}"] = v
         elif prepared == "table":
             tensors["ids"] = v.contiguous()
+    if narrow and prepared == "kernel":
+        tensors["narrow:x"] = x16
+        given["narrow"] = x16
     for i, value in nodes.items():
         # An integer x that is used other than by a product comes back as one-hot vectors.
         given_as_is = graph.nodes[i].op == "input" and f"input:{graph.nodes[i].name}" in tensors
@@ -90,10 +103,12 @@ def forward(
 
     strides = tuple((n, v.stride()) for n, v in given.items() if v.is_floating_point())
     steps = T if batch is None else batch.steps
-    shape = Shape(steps, B, rows, batch is not None, reverse, training, prepared, inner, strides, most)
+    shape = Shape(steps, B, rows, batch is not None, reverse, training, prepared, inner, narrow, strides, most)
     frame = _frame(program, shape, {i: tensors[f"node:{i}"].stride() for i in nodes if f"node:{i}" in tensors})
     if frame.hoist:
         tensors["hoisted"] = torch.empty(rows, frame.hoisted)
+        if narrow:
+            tensors["narrow:before"] = torch.empty(rows, frame.before, dtype=torch.bfloat16)
         tensors["panels"] = torch.empty(frame.hoist.panels)
         tensors["barrier"] = _barrier(most)
         frame.hoist.run(frame.prepare_kernel.address, tensors)
@@ -107,6 +122,11 @@ def forward(
         if memory.shape[1] > units:
             first[:, units:] = 0
         tensors[f"state:{name}"] = memory
+        if i in frame.operands:
+            tensors[f"narrow:{name}"] = operand = torch.empty(memory.shape, dtype=torch.bfloat16)
+            (operand[rows:] if reverse and batch is None else operand[:B]).copy_(first)
+    if narrow:
+        tensors["narrow"] = torch.empty(rows, frame.beside, dtype=torch.bfloat16)
     if frame.saved:
         tensors["saved"] = torch.empty(rows, frame.saved)
     tensors["panels"] = torch.empty(frame.loop.panels)
@@ -209,6 +229,8 @@ def backward(
     tensors["nothing"] = torch.zeros(max(frame.width(i) for i in definition.results.values()))
     back = frame.back(seeds)
     kept = tensors["kept"] = torch.empty(rows, back.total)
+    if frame.shape.narrow:
+        operands = tensors["narrow:kept"] = torch.empty(rows, back.beside, dtype=torch.bfloat16)
     tensors["panels"] = torch.empty(back.loop.panels)
     tensors["temporary"] = torch.empty(back.temporary)
     tensors["barrier"] = _barrier(frame.shape.threads)
@@ -223,13 +245,17 @@ def backward(
         states[name] = found + early[name] if name in early else found
     graph = program.plan.gradient.graph
 
-    def columns(nodes: Sequence[int]) -> Tensor:
-        """The kept gradients of some nodes side by side, [N, sum of units]; a view where they are neighbours."""
+    def columns(nodes: Sequence[int], as_operand: bool = False) -> Tensor:
+        """The kept gradients of some nodes side by side, [N, sum of units]; a view where they are neighbours.
+
+        As an operand of products they may be bfloat16.
+        """
+        whole = operands if as_operand and frame.shape.narrow else kept
         units = [graph.sizes[graph.nodes[i].size] for i in nodes]
         first = back.place[nodes[0]]
         if all(back.place[i] == first + sum(units[:k]) for k, i in enumerate(nodes)):
-            return kept.narrow(1, first, sum(units))
-        return torch.cat([kept.narrow(1, back.place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
+            return whole.narrow(1, first, sum(units))
+        return torch.cat([whole.narrow(1, back.place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
 
     found = after_loop(program, done, columns, states, to_input)
     if batch is not None and "x" in found.inputs:

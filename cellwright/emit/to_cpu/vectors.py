@@ -10,7 +10,22 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """A float32 without the lower half of its bits."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+F32, I16, I32, I64, BF16 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64), _BFloat()
 PTR = ir.PointerType()
 
 
@@ -42,9 +57,9 @@ class Vectors:
         first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return self.b.shuffle_vector(first, undefined, ir.Constant(self.ints, [0] * self.lanes))
 
-    def load(self, pointer: ir.Value) -> ir.Value:
+    def load(self, pointer: ir.Value, kind: ir.Type = F32) -> ir.Value:
         """A vector from memory of any alignment."""
-        return self.b.load(pointer, typ=self.type, align=4)
+        return self.b.load(pointer, typ=self.type if kind == F32 else self.ints, align=4)
 
     def store(self, value: ir.Value, pointer: ir.Value) -> None:
         """A vector to memory of any alignment."""
@@ -78,6 +93,31 @@ class Vectors:
         kind = ir.FunctionType(args[0].type, [a.type for a in args])
         function = module.globals.get(full) or ir.Function(module, kind, full)
         return self.b.call(function, args)
+
+    # pairs of bfloat16: the operands of products, where the processor has such
+
+    def narrow(self, value: ir.Value) -> ir.Value:
+        """Rounded to bfloat16, as many integers of 16 bits."""
+        rounded = self.b.fptrunc(value, ir.VectorType(BF16, self.lanes))
+        return self.b.bitcast(rounded, ir.VectorType(I16, self.lanes))
+
+    def pairs(self, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Two vectors, rounded: in each lane the pair of their numbers."""
+        kind = ir.VectorType(I16, 2 * self.lanes)
+        order = [n for lane in range(self.lanes) for n in (lane, lane + self.lanes)]
+        both = self.b.shuffle_vector(
+            self.narrow(low), self.narrow(high), ir.Constant(ir.VectorType(I32, 2 * self.lanes), order)
+        )
+        return self.b.bitcast(self.b.bitcast(both, kind), self.ints)
+
+    def dot(self, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        """total + the product of the pairs in each lane, summed in float32."""
+        kind = ir.VectorType(BF16, 2 * self.lanes)
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}"
+        function = self.b.module.globals.get(name) or ir.Function(
+            self.b.module, ir.FunctionType(self.type, [self.type, kind, kind]), name
+        )
+        return self.b.call(function, [total, self.b.bitcast(a, kind), self.b.bitcast(b, kind)])
 
     # arithmetic
 
