@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import pytest
 import torch
 from torch import Tensor
@@ -65,6 +66,59 @@ def test_operation_has_its_meaning(op: Op) -> None:
         want = torch.tensor(want, dtype=F64).float().item()
         same = (math.isnan(want) and math.isnan(got)) or got == want
         assert same or math.isclose(got, want, rel_tol=6e-7, abs_tol=2e-7), f"{op.name}({x}, {y}): {got}, want {want}"
+
+
+# Each of the many features of AVX-512 turns the others on that it needs.
+NO_AVX512 = ",".join(f"-{name}" for name in llvm.get_host_cpu_features() if name.startswith("avx512"))
+WIDTHS = {"this": "", "AVX2": NO_AVX512, "four lanes": f"{NO_AVX512},-avx2"}
+
+
+def float32_between(low: float, high: float, count: int = 300_000) -> Tensor:
+    return torch.linspace(low, high, count, dtype=F64).float()
+
+
+def units_in_the_last_place(got: Tensor, want: Tensor) -> Tensor:
+    """The error in spacings of float32 at the right result; 0 where both are the same infinity or NaN."""
+    spacing = 2.0 ** (want.abs().clamp(min=2.0**-126).log2().floor().clamp(max=127) - 23)
+    same = (got.double() == want.float().double()) | (got.isnan() & want.isnan())
+    return torch.where(same, 0.0, (got.double() - want).abs() / spacing)
+
+
+@pytest.mark.parametrize("features", WIDTHS)
+@pytest.mark.parametrize(("name", "bound"), [("exp", 1.1), ("sigmoid", 2.6), ("tanh", 1.9)])
+def test_accuracy_over_the_whole_range(
+    name: str, bound: float, features: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every 1999th float32 (tiny, huge, denormal) and dense samples where results are neither 0 nor saturated."""
+    monkeypatch.setenv("CELLWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setenv("CELLWRIGHT_CPU_FEATURES", WIDTHS[features])
+    patterns = torch.arange(-(2**31), 2**31, 1999).to(torch.int32).view(torch.float32)
+    dense = [float32_between(*ends) for ends in ((-105, -85), (-85, 85), (85, 89), (-20, 20), (-1, 1), (-0.01, 0.01))]
+    special = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan])
+    x = torch.cat([*dense, patterns, special])
+    x = torch.cat([x, x.new_zeros(-len(x) % 16)])
+    op = next(r for r in ROWS if r.name == name)
+    # -0.0 is what x + h leaves alone.
+    rows = len(x) // 16
+    start = {"h": torch.full((rows, 16), -0.0), "k": torch.zeros(rows, 16)}
+    with torch.no_grad():
+        states, _ = scan(Program(Plan(one_operation(op).definition())), {}, {"x": x.view(1, -1, 16)}, start, False)
+    y = states["h"].flatten()
+    want: Tensor = getattr(torch, name)(x.double())
+    error = units_in_the_last_place(y, want)
+    worst = int(error.argmax())
+    assert error[worst] <= bound, f"{name}({x[worst]:.9g}) = {y[worst]:.9g}, want {want[worst]:.9g}: {error[worst]:.2f}"
+    if name == "sigmoid":
+        assert (y[x <= -104] == 0).all()
+        assert (y[x >= 18] == 1).all()
+    if name == "tanh":
+        assert torch.equal(y[x.abs() < 2**-25], x[x.abs() < 2**-25])
+        assert torch.equal(y.signbit() & ~x.isnan(), x.signbit() & ~x.isnan())
+        assert (y[x.abs() > 9.02].abs() == 1).all()
+        # Its derivative, near saturation the difference of two numbers that are almost equal.
+        assert ((1 - y * y).double() - (1 - want * want))[~x.isnan()].abs().max() < 1.5e-7
+        steps = y[(x >= 0.75) & (x < 20)][x[(x >= 0.75) & (x < 20)].argsort()].diff()
+        assert (steps >= 0).all()
 
 
 class Norms(Equations):

@@ -28,6 +28,14 @@ class _BFloat(ir.Type):  # type: ignore[misc]
 F32, I16, I32, I64, BF16 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64), _BFloat()
 PTR = ir.PointerType()
 
+_LN2 = 0.693147182464599609375  # the float32 next to ln 2, and what it lacks
+_LN2_LOW = math.log(2) - _LN2
+# Our own minimax fits for |r| <= ln 2 / 2 by Remez exchange; the coefficients are rounded to float32 one by one, each
+# time with the others fitted anew. e^r = 1 + r + r^2 (g0 + g1 r + ...), to 3.2e-9 of e^r; lowest power first.
+_GROWTH = (0.49999994, 0.166665167, 0.0416681021, 0.00836919248, 0.00138389028)
+# tanh(r / 2) = r (a + b r^2 + c r^4), to 9.0e-9 of e^r = (1 + tanh(r / 2)) / (1 - tanh(r / 2)); highest power first.
+_HALF_TANH = (0.00407540845, -0.0416609608, 0.499999911)
+
 
 def _bits(x: float) -> int:
     return int(struct.unpack("<i", struct.pack("<f", x))[0])
@@ -132,10 +140,14 @@ class Vectors:
             result = self.fma(result, x, self.splat(c))
         return result
 
+    def at_most(self, x: ir.Value, high: float) -> ir.Value:
+        """min(x, high); NaN stays."""
+        return self.b.select(self.b.fcmp_ordered(">", x, self.splat(high)), self.splat(high), x)
+
     def limit(self, x: ir.Value, low: float, high: float) -> ir.Value:
         """x within [low, high]; NaN stays."""
         x = self.b.select(self.b.fcmp_ordered("<", x, self.splat(low)), self.splat(low), x)
-        return self.b.select(self.b.fcmp_ordered(">", x, self.splat(high)), self.splat(high), x)
+        return self.at_most(x, high)
 
     def select(self, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
         """a where the condition holds, else b."""
@@ -143,48 +155,66 @@ class Vectors:
 
     # functions
 
+    def reduce(self, x: ir.Value, c: int, bias: int) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """e^(c x) = 2^n e^(c r), |c r| <= ln 2 / 2: the bits that `power` makes 2^(n + bias - 127) of, n, and r.
+
+        Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits. r is rounded once, and
+        too large by n * _LN2_LOW / c.
+        """
+        shift = self.splat(1.5 * 2**23 + bias)
+        shifted = self.fma(x, self.splat(c / math.log(2)), shift)
+        n = self.b.fsub(shifted, shift)
+        return self.b.bitcast(shifted, self.ints), n, self.fma(n, self.splat(-_LN2 / c), x)
+
+    def power(self, bits: ir.Value) -> ir.Value:
+        """The number with these bits as its exponent; what stands above them falls off."""
+        return self.b.bitcast(self.b.shl(bits, self.whole(23)), self.type)
+
+    def growth(self, r: ir.Value, c: int) -> ir.Value:
+        """(e^(c r) - 1) / c for |c r| <= ln 2 / 2."""
+        g = [self.splat(a * c ** (k + 1)) for k, a in enumerate(_GROWTH)]
+        r2 = self.b.fmul(r, r)
+        high, low = self.fma(r, g[3], g[2]), self.fma(r, g[1], g[0])
+        return self.fma(r2, self.fma(r2, self.fma(r2, g[4], high), low), r)
+
     def exp(self, x: ir.Value) -> ir.Value:
-        """exp: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (the coefficients of Cephes' expf)."""
-        b = self.b
-        inside = self.limit(x, -104.0, 89.0)
-        n = self.call("rint", b.fmul(inside, self.splat(1.44269504088896341)))
-        r = self.fma(n, self.splat(-0.693359375), inside)
-        r = self.fma(n, self.splat(2.12194440e-4), r)
-        p = self.polynomial(
-            r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-        )
-        p = b.fadd(self.fma(b.fmul(r, r), p, r), self.splat(1.0))
-        # Two factors of half the power: the whole one may leave the range of exponents where the result does not.
-        power = b.fptosi(self.b.select(b.fcmp_ordered("ord", n, n), n, self.splat(0.0)), self.ints)
-        half = b.ashr(power, self.whole(1))
-        for part in (half, b.sub(power, half)):
-            p = b.fmul(p, b.bitcast(b.shl(b.add(part, self.whole(127)), self.whole(23)), self.type))
-        return p
+        """2^n (1 + growth), with 2^n as two factors: it may leave the range of exponents where the result does not."""
+        bits, n, r = self.reduce(self.limit(x, -104.0, 89.0), 1, 2 * 127)
+        g = self.growth(self.fma(n, self.splat(-_LN2_LOW), r), 1)
+        half = self.b.lshr(bits, self.whole(1))
+        first = self.power(half)
+        return self.b.fmul(self.fma(first, g, first), self.power(self.b.sub(bits, half)))
 
     def sigmoid(self, x: ir.Value) -> ir.Value:
-        """1 / (1 + exp(-x))."""
-        return self.b.fdiv(self.splat(1.0), self.b.fadd(self.splat(1.0), self.exp(self.b.fneg(x))))
+        """1 / (1 + e^-x) with one division: e^-x = 2^n (1 - t) / (1 + t), t = tanh(r / 2).
+
+        All is scaled by 2^-24, so that 2^n stays in range down to where the result is 0.
+        """
+        bits, n, r = self.reduce(self.limit(x, -104.0, 18.0), -1, 127 - 24)
+        exact = self.fma(n, self.splat(_LN2_LOW), r)  # r2 can do without, and does not wait for it
+        r2 = self.b.fmul(r, r)
+        two = self.power(bits)
+        t = self.b.fmul(exact, self.polynomial(r2, _HALF_TANH))
+        scale = self.splat(2.0**-24)
+        above = self.fma(t, scale, scale)
+        return self.b.fdiv(above, self.fma(two, self.b.fsub(self.splat(1.0), t), above))
 
     def tanh(self, x: ir.Value) -> ir.Value:
-        """Rational approximation of degree 13 / 6, as Eigen and XLA have it; x itself where that is exact."""
+        """h / (1 + h) with h = (e^(2 |x|) - 1) / 2, and the sign of x.
+
+        Written m - m * m / (1 + h) with m = min(h, 1): from 1/2 on this is 1 less something small, and rounds well.
+        """
         b = self.b
-        inside = self.limit(x, -7.90531110763549805, 7.90531110763549805)
-        x2 = b.fmul(inside, inside)
-        p = self.polynomial(
-            x2,
-            (
-                -2.76076847742355e-16,
-                2.00018790482477e-13,
-                -8.60467152213735e-11,
-                5.12229709037114e-08,
-                1.48572235717979e-05,
-                6.37261928875436e-04,
-                4.89352455891786e-03,
-            ),
-        )
-        q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
-        small = b.fcmp_ordered("<", self.call("fabs", x), self.splat(0.0004))
-        return b.select(small, x, b.fdiv(b.fmul(inside, p), self.polynomial(x2, q)))
+        bits, _, r = self.reduce(self.at_most(self.call("fabs", x), 10.0), 2, 127)
+        two = self.power(bits)
+        base = self.fma(two, self.splat(0.5), self.splat(-0.5))
+        h = self.fma(two, self.growth(r, 2), base)
+        below = b.fadd(h, self.splat(1.0))
+        m = self.at_most(h, 1.0)
+        y = self.fma(b.fneg(m), b.fdiv(m, below), m)
+        # Not copysign: y has no sign yet, and machines without an instruction for it are spared one operation.
+        sign = b.and_(b.bitcast(x, self.ints), self.whole(-(2**31)))
+        return b.bitcast(b.or_(b.bitcast(y, self.ints), sign), self.type)
 
     def log(self, x: ir.Value) -> ir.Value:
         """Natural logarithm (the coefficients of Cephes' logf); -inf at 0, NaN below."""
