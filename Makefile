@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean.  Each makes .venv first when it is not there.
+# make demo | test | lint | bench | peers | clean.  Each makes .venv first when it is not there.
 PYTHON ?= python3
 # Where pip finds torch; empty: pip's own default. The README says how to get the CPU-only build.
 TORCH_INDEX ?=
@@ -6,8 +6,10 @@ TORCH_INDEX ?=
 PIP     := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PROJECT := pyproject.toml constraints.txt Makefile
 RUN     ?= runs/demo
+# Options of the benchmarks: BENCH=--quick, BENCH='--threads 1'.
+BENCH   ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench peers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp
@@ -21,8 +23,14 @@ lint: .venv/lint.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .venv/run.stamp
-	.venv/bin/python -m benchmarks.charlm
+# No speed without the numbers: the tests of what is timed come first.
+bench: .venv/test.stamp
+	.venv/bin/python -m pytest -q tests/emit tests/nn/test_against_torch.py
+	.venv/bin/python -m benchmarks --json runs/bench.json $(BENCH)
+
+# The libraries that `make bench` measures too where they are installed; about 2 GB.
+peers: .venv/run.stamp
+	@$(PIP) --no-build-isolation --editable '.[bench]'
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

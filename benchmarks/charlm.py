@@ -1,27 +1,24 @@
 """The main job: training a character model, beside the same model with torch.nn.LSTM.
 
-    python -m benchmarks.charlm [--quick] [--json FILE]
+    python -m benchmarks.charlm [--quick] [--json FILE] [--threads N]
 
 Both models get the same weights and the same text. First they must agree on loss and gradients; then their steps are
 timed in turns, and the medians compared: absolute times mean little on a shared machine, the ratio does.
 """
 
 import argparse
-import json
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-import cellwright
 from cellwright.cells import LSTM
 from cellwright.tasks.charlm import CharModel
+
+from .report import arguments, heading, machine, write
+from .timing import interleaved, use_threads
 
 SYMBOLS = 96
 CASES = (
@@ -86,35 +83,15 @@ def stepper(model: nn.Module, ids: Tensor) -> Callable[[], None]:
     return step
 
 
-def interleaved(steps: list[Callable[[], None]], rounds: int) -> list[float]:
-    """Median seconds of each, timed in turns after two rounds of warm-up."""
-    times: list[list[float]] = [[] for _ in steps]
-    for k in range(rounds + 2):
-        for step, seen in zip(steps, times, strict=True):
-            start = time.perf_counter()
-            step()
-            if k >= 2:
-                seen.append(time.perf_counter() - start)
-    return [statistics.median(seen) for seen in times]
-
-
-def main() -> None:
-    """Check, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the small case only, few rounds")
-    parser.add_argument("--json", type=Path, help="also write the results here")
-    arguments = parser.parse_args()
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Check, measure, print: characters per second of both models."""
     results: list[dict[str, Any]] = []
-    print(
-        f"cellwright {cellwright.__version__}, target {cellwright.current_target()}; torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads; {platform.processor() or platform.machine()}, "
-        f"Python {platform.python_version()}; float32"
-    )
-    for name, layers, hidden, batch, steps in CASES[:1] if arguments.quick else CASES:
+    print()
+    for name, layers, hidden, batch, steps in CASES[:1] if quick else CASES:
         ours, theirs = pair(layers, hidden)
         ids = torch.randint(0, SYMBOLS, (steps + 1, batch))
         agree(ours, theirs, ids)
-        rounds = 5 if arguments.quick else 15 if hidden > 256 else 40
+        rounds = 5 if quick else 15 if hidden > 256 else 40
         mine, peer = interleaved([stepper(ours, ids), stepper(theirs, ids)], rounds)
         characters = batch * steps
         ratio = peer / mine
@@ -123,8 +100,15 @@ def main() -> None:
             f"{name:36} cellwright {characters / mine:9,.0f} characters/s   torch.nn.LSTM {characters / peer:9,.0f}"
             f"   ratio {ratio:.2f}x"
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"torch": torch.__version__, "results": results}, indent=2) + "\n")
+    return results
+
+
+def main() -> None:
+    """The main job alone."""
+    chosen = arguments(argparse.ArgumentParser(description=__doc__)).parse_args()
+    use_threads(chosen.threads)
+    print(heading(machine()))
+    write(chosen.json, {"torch": torch.__version__, "results": run(chosen.quick)})
 
 
 if __name__ == "__main__":

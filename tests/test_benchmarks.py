@@ -1,0 +1,107 @@
+"""The benchmarks at a toy size: that they run, that they compare before they time, and that the peers agree."""
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import fresh, layers, peers, rate, report, timing, variants
+from benchmarks.__main__ import sections
+from benchmarks.cases import KINDS, Case, check, reference
+
+SIZE = (4, 3, 8)  # T, B, H
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "REST", 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+def test_grid(dtype: torch.dtype, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = layers.grid(((2, 8),), 4, dtype, (), 0.01)
+    assert [(r["kind"], r["mode"]) for r in rows] == [(k, m) for m in ("inference", "training") for k in KINDS]
+    for row in rows:
+        assert row["ratios"]["torch.nn"] == row["seconds"]["torch.nn"] / row["seconds"]["cellwright"] > 0
+    assert capsys.readouterr().out.count("geometric mean") == 2
+    report.write(tmp_path / "new" / "bench.json", {"layers": rows})
+    assert json.loads((tmp_path / "new" / "bench.json").read_text())["layers"] == rows
+
+
+def test_a_peer_that_fails_is_said_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def runs(case: Case, training: bool) -> list[peers.Run]:
+        raise RuntimeError("no such kernel")
+
+    broken = peers.Peer("Broken", ("torch",), ("torch",), runs)
+    row = layers.measure_case(Case.random("GRU", 2, 2, 3), False, torch.float32, [broken], 0.01)
+    assert set(row["ratios"]) == {"torch.nn"}
+    assert "Broken cannot run GRU B2 H3: RuntimeError: no such kernel" in capsys.readouterr().out
+
+
+def test_a_peer_that_is_absent_says_what_brings_it() -> None:
+    absent = peers.Peer("Absent", ("some-package",), ("no_such_module",), lambda case, training: [])
+    assert absent.absence() == "Absent is absent: No module named 'no_such_module'; pip install some-package"
+
+
+@pytest.mark.parametrize(
+    ("got", "message"),
+    [
+        ({"h": np.ones(2) * 1.01}, "differs by 1.0e-02"),
+        ({"h": np.array([1.0, np.nan])}, "differs by nan"),
+        ({"h": np.ones(3)}, "shape"),
+        ({}, "gave no h"),
+    ],
+)
+def test_no_speed_without_agreement(got: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        check("name", got, {"h": np.ones(2)}, 1e-4)
+    check("name", {"h": np.ones(2) + 1e-5}, {"h": np.ones(2)}, 1e-4)
+
+
+def test_variants() -> None:
+    rows = variants.variants(0.01, SIZE)
+    assert {"LSTM, peephole", "LSTM, layer norm", "GRU, reset before"} <= {row["case"] for row in rows}
+    assert all(row["to plain"] == 1 for row in rows if row["case"] in ("LSTM", "GRU, reset after"))
+
+
+def test_padding() -> None:
+    lengths = variants.spread(50, 30)
+    assert lengths.max() == 50
+    assert lengths.float().mean() / 50 == pytest.approx(0.6, abs=0.01)
+    assert len(variants.padding(0.01, [SIZE])) == 2
+
+
+def test_rate() -> None:
+    found = rate.run(True, SIZE, 16)
+    assert found["large product"] > 0
+    assert [(r["library"], r["mode"]) for r in found["layers"]][:2] == [
+        ("cellwright", "inference"), ("torch.nn", "inference")
+    ]  # fmt: skip
+    assert rate.products(Case.random("LSTM", 1, 1, 1), False) == 2 * 4 * 2
+
+
+def test_fresh(tmp_path: Path) -> None:
+    assert fresh.child("first", "LSTM", SIZE, tmp_path) > 0
+    assert list(tmp_path.glob("*.o")), "the cache is where it was asked to be"
+    assert fresh.memory("LSTM", *SIZE) >= 0
+
+
+def test_every_section_takes_quick() -> None:
+    for run in sections(()).values():
+        inspect.signature(run).bind(True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("peer", peers.PEERS, ids=lambda peer: peer.name)
+def test_peers_agree(peer: peers.Peer, kind: str, training: bool) -> None:
+    peers.start()
+    if reason := peer.absence():
+        pytest.skip(reason)
+    case = Case.random(kind, *SIZE)
+    for run in peer.runs(case, training):
+        check(f"{peer.name} ({run.setting})", run.read(run.call()), reference(case, training), 1e-5)
