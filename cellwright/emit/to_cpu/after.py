@@ -43,8 +43,9 @@ def after_loop(
     late = {i for share in back.weights for i in share.gradients if i not in kept}
     values: dict[int, Tensor] = {}
     if late or wanted is not None:
-        step = _stages_after(program, done, columns, next(iter(states.values())))
-        rows = {i: step.row(i, graph.sizes[graph.nodes[i].size]) for i in (*late, *([wanted] if wanted else []))}
+        needed = late | ({wanted} if wanted is not None else set())
+        step = _stages_after(program, done, columns, next(iter(states.values())), needed)
+        rows = {i: step.row(i, graph.sizes[graph.nodes[i].size]) for i in needed}
         values = {i: v.flatten(0, 1) for i, v in rows.items()}
     weights: dict[str, Tensor] = {}
     sums: dict[tuple[int, ...], Tensor] = {}
@@ -79,12 +80,14 @@ def after_loop(
     return Gradients(into, states, weights)
 
 
-def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor], like: Tensor) -> Step:
+def _stages_after(
+    program: Program, done: "Done", columns: Callable[..., Tensor], like: Tensor, needed: set[int]
+) -> Step:
     """Carry out the stages after the loop, over all steps at once."""
     plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
     T, B = done.inputs["x"].shape[:2]
     step = Step(graph, plan.definition.params, done.weights, {}, like, (T, B))
-    if not plain(plan):
+    if not plain(plan, needed):
         step.values |= begin(plan, graph, done.weights, done.inputs, like).values
         known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
         step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
@@ -107,10 +110,11 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
     return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).float()
 
 
-def plain(plan: Plan) -> bool:
-    """Whether all that is left after the loop is products of what it has kept."""
+def plain(plan: Plan, needed: set[int]) -> bool:
+    """Whether the nodes that are needed after the loop are products of what it has kept."""
     kept, late = set(plan.backward.kept), plan.backward.after
-    return all(not s.nodes and s.product and kept.issuperset(s.product.sources) for s in late)
+    made = {i for s in late if s.product for i in s.product.results}
+    return needed <= made and all(not s.nodes and s.product and kept.issuperset(s.product.sources) for s in late)
 
 
 def _all_steps(done: "Done", i: int) -> Tensor | float:
@@ -121,8 +125,8 @@ def _all_steps(done: "Done", i: int) -> Tensor | float:
         if shape.ragged:
             return memory.unsqueeze(1)
         if shape.inner:
-            return memory.unflatten(0, (shape.steps, shape.batch))
-        return memory.unflatten(0, (shape.batch, shape.steps)).transpose(0, 1)
+            return memory.view(shape.steps, shape.batch, -1)
+        return memory.view(shape.batch, shape.steps, -1).transpose(0, 1)
     value = done.nodes[i]
     if "ids" in done.tensors and i in done.frame.program.tabled and isinstance(value, Tensor):
         return value.squeeze(1)[done.tensors["ids"]]

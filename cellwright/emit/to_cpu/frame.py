@@ -138,7 +138,9 @@ class Frame:
 
         count, by_units = split(kernel, self.graph, 1, shape.rows, shape.threads)
         head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
-        self.hoist = Arguments(kernel.layout, self.graph, self.definition.params, self.machine, head, count, array, shape.narrow)
+        self.hoist = Arguments(
+            kernel.layout, self.graph, self.definition.params, self.machine, head, count, array, shape.narrow
+        )
         for i in wanted:
             strides = (shape.batch * P, P) if shape.inner else (P, shape.steps * P)
             strides = (P, P) if shape.ragged else strides

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+_AVX512 = ("avx512", "avx10", "amx")
+_AVX2 = (*_AVX512, "avx2", "avxvnni", "avxifma", "avxneconvert", "fma", "f16c", "vaes", "vpclmulqdq")
+_FAMILIES = {"avx512f": _AVX512, "avx2": _AVX2, "avx": (*_AVX2, "avx", "xop")}
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -15,6 +19,7 @@ class Machine:
     lanes: int
     registers: int
     bfloat16: bool = False  # whether it has products of pairs of bfloat16
+    fused: bool = True  # whether it multiplies and adds in one operation
 
 
 def this_machine() -> Machine:
@@ -22,11 +27,13 @@ def this_machine() -> Machine:
     found = dict(llvm.get_host_cpu_features())
     for change in filter(None, os.environ.get("CELLWRIGHT_CPU_FEATURES", "").split(",")):
         name, on = change.strip()[1:], change.strip().startswith("+")
-        found[name] = on
+        # What builds on a feature that is off would bring it back.
+        for other in [name, *(f for f in found if f.startswith(_FAMILIES.get(name, "none")) and not on)]:
+            found[other] = on
     features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(found.items()))
     if found.get("avx512f"):
         return Machine(llvm.get_host_cpu_name(), features, 16, 32, bool(found.get("avx512bf16")))
     if found.get("avx2"):
-        return Machine(llvm.get_host_cpu_name(), features, 8, 16)
+        return Machine(llvm.get_host_cpu_name(), features, 8, 16, fused=bool(found.get("fma")))
     arm = "neon" in found or "asimd" in found or "arm" in llvm.get_process_triple()
-    return Machine(llvm.get_host_cpu_name(), features, 4, 32 if arm else 16)
+    return Machine(llvm.get_host_cpu_name(), features, 4, 32 if arm else 16, fused=arm or bool(found.get("fma")))

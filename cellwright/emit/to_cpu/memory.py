@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...lang.graph import Graph, Param
 from . import threads
-from .layout import GRANULE, HEAD, STILL, Layout, Slot, blocks_per_tile
+from .layout import GRANULE, HEAD, STILL, Layout, Slot
 from .machine import Machine
 
 
@@ -101,12 +101,9 @@ class Arguments:
             self._add(stride)
             for part in product.parts:
                 self._add(Array(product.matrix, matrix.rows(part, sizes)[0] * stride))
-            assert blocks_per_tile(product) <= GRANULE
         for slot in layout.slots:
-            if slot.node < 0:
-                place = Array(slot.name, params[slot.name].rows(slot.part, sizes)[0])
-            else:
-                place = array(slot)
+            of_bias = slot.node < 0
+            place = Array(slot.name, params[slot.name].rows(slot.part, sizes)[0]) if of_bias else array(slot)
             self._add(place)
             self._numbers += [place.row, place.step, place.shift]
         self._template = (ctypes.c_int64 * len(self._numbers))(*self._numbers)

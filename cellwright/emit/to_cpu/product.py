@@ -86,7 +86,13 @@ class Panels:
         return self.k.at(to, self.b.mul(row, self.k.i(self.columns * self.k.lanes)))
 
     def _pack_rows(
-        self, source: ir.Value, to: ir.Value, first: ir.Value, end: ir.Value, down: ir.Value, across: ir.Value,
+        self,
+        source: ir.Value,
+        to: ir.Value,
+        first: ir.Value,
+        end: ir.Value,
+        down: ir.Value,
+        across: ir.Value,
         start: ir.Value,
     ) -> None:
         """One block's rows of a panel from `first` to `end`; strides of the source down and across a row."""
@@ -131,7 +137,11 @@ class Panels:
     # multiplying
 
     def tiles_of_rows(
-        self, lines: "list[tuple[ir.Value, ir.Value]]", bias: list[ir.Value], tile: ir.Value, first: ir.Value,
+        self,
+        lines: "list[tuple[ir.Value, ir.Value]]",
+        bias: list[ir.Value],
+        tile: ir.Value,
+        first: ir.Value,
         end: ir.Value,
     ) -> Iterator[tuple[ir.Value, ir.Value]]:
         """Loop over the tiles of rows from `first` to `end`; the product lies in the buffer when the body runs.
@@ -167,8 +177,13 @@ class Panels:
         b.position_at_end(after)
 
     def _multiply(
-        self, lines: "list[tuple[ir.Value, ir.Value]]", bias: list[ir.Value], tile: ir.Value, depth: ir.Value,
-        m: ir.Value, height: int,
+        self,
+        lines: "list[tuple[ir.Value, ir.Value]]",
+        bias: list[ir.Value],
+        tile: ir.Value,
+        depth: ir.Value,
+        m: ir.Value,
+        height: int,
     ) -> None:
         """`height` rows of the sources times one panel, into the buffer."""
         k, b, v = self.k, self.b, self.v
@@ -223,7 +238,9 @@ class Panels:
                     if self.narrow:
                         now[n] = v.dot(now[n], number, weights[c])
                     else:
-                        now[n] = v.fma(number, weights[c], now[n])
+                        # Where nothing fuses them, a fused operation would be a call per number.
+                        fused = "fma" if k.machine.fused else "fmuladd"
+                        now[n] = v.call(fused, number, weights[c], now[n])
         at.add_incoming(b.add(at, k.i(unroll)), b.block)
         for phi, value in zip(carried, now, strict=True):
             phi.add_incoming(value, b.block)

@@ -89,7 +89,8 @@ class Program:
             if training:
                 back, late = plan.backward, plan.gradient.graph
                 used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
-                wanted |= {a for i in used for a in late.nodes[i].args} | {w.source for w in back.weights}
+                wanted |= {a for i in used for a in late.nodes[i].args}
+                wanted |= {w.source for w in back.weights if w.source is not None}
             made = {i for s in plan.forward.hoisted for i in s.members if not single(graph, i)}
             self._own[key] = self._kernel(key, lower(graph, plan.forward.hoisted, sorted(wanted & made)))
         return self._own[key]

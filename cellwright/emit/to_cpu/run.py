@@ -56,7 +56,7 @@ def forward(
     most = threads.threads()
     batch = None
     if valid is not None:
-        batch = batch_of(valid, reverse, most if T * B >= 64 * most else 1)
+        batch = batch_of(valid, reverse, most if 64 * most <= T * B else 1)
         inputs = {name: v.flatten(0, 1)[batch.rows].unsqueeze(1) for name, v in inputs.items()}
         state = {name: v[batch.order] for name, v in state.items()}
         most = len(batch.table)
@@ -257,9 +257,9 @@ def backward(
             return whole.narrow(1, first, sum(units))
         return torch.cat([whole.narrow(1, back.place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
 
-    found = after_loop(program, done, columns, states, to_input)
-    if batch is not None and "x" in found.inputs:
-        x = found.inputs["x"].flatten(0, 1)
+    result = after_loop(program, done, columns, states, to_input)
+    if batch is not None and "x" in result.inputs:
+        x = result.inputs["x"].flatten(0, 1)
         whole = x.new_zeros(batch.valid.numel(), x.shape[1]).index_copy_(0, batch.rows, x)
-        found.inputs["x"] = whole.view(*batch.valid.shape, -1)
-    return found
+        result.inputs["x"] = whole.view(*batch.valid.shape, -1)
+    return result

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 
-
 class _BFloat(ir.Type):  # type: ignore[misc]
     """A float32 without the lower half of its bits."""
 
