@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,6 +199,16 @@ def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:
     if reason and demanded:
         raise TargetError(f"the target 'cpu' cannot run this: {reason}; use the target 'torch'")
     return reason is None
+
+
+def compiled_programs(programs: Sequence[Program], tensors: list[Tensor]) -> "list[to_cpu.Program] | None":
+    """The layers' plans, compiled; None where the reference target runs one of them."""
+    try:
+        if _demanded() == "torch" or not all(_compiles(program, False, tensors) for program in programs):
+            return None
+    except TargetError:
+        return None
+    return [program.compiled(False) for program in programs]
 
 
 def _filled(x: Tensor, valid: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 passes    stages of the plan -> passes over memory
 vectors   the operations on vectors of float32
-kernel    passes -> the text of a module
+builder, product, kernel          passes -> the text of a module
 machine, build, threads   what the processor has; text -> function, through a cache; several threads
-program, memory, run, after, function   plans compiled, values in memory, forward and back, torch's autograd
+layout, memory, frame, lengths    the arguments of kernels; where values lie, also without the padding of sequences
+program, run, after, function     plans compiled, run forward and back, in torch's autograd
+sample, stepper                   generation: all layers and the drawing of a symbol in one call
 """
 
 import torch
@@ -13,8 +15,9 @@ from torch import Tensor
 from .build import cache_report
 from .function import scan
 from .program import Program
+from .stepper import Stepper, why_not
 
-__all__ = ["Program", "cache_report", "refusal", "scan"]
+__all__ = ["Program", "Stepper", "cache_report", "refusal", "scan", "why_not"]
 
 
 def refusal(program: Program, tensors: list[Tensor]) -> str | None:

@@ -116,8 +116,13 @@ class Arguments:
 
     def run(self, function: int, tensors: Mapping[str, Tensor]) -> None:
         """Call the kernel on these tensors."""
+        arguments = self.bind(tensors)  # alive until the call is over
+        threads.run(function, ctypes.addressof(arguments), self.count)
+
+    def bind(self, tensors: Mapping[str, Tensor]) -> "ctypes.Array[ctypes.c_int64]":
+        """The arguments for these tensors, whose memory must stay where it is."""
         base = {name: t.data_ptr() for name, t in tensors.items()}
         arguments = type(self._template).from_buffer_copy(self._template)
         for position, name, offset in self._places:
             arguments[position] = base[name] + offset
-        threads.run(function, ctypes.addressof(arguments), self.count)
+        return arguments

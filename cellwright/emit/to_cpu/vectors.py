@@ -319,6 +319,16 @@ class Vectors:
             half //= 2
         return value
 
+    def greatest(self, value: ir.Value) -> ir.Value:
+        """The largest of all lanes, in all lanes."""
+        undefined = ir.Constant(self.type, ir.Undefined)
+        half = self.lanes // 2
+        while half:
+            turned = ir.Constant(self.ints, [(lane + half) % self.lanes for lane in range(self.lanes)])
+            value = self.larger(value, self.b.shuffle_vector(value, undefined, turned), ">")
+            half //= 2
+        return value
+
     def truth(self, condition: ir.Value) -> ir.Value:
         """1 where the condition holds, else 0."""
         return self.b.select(condition, self.splat(1.0), self.splat(0.0))
