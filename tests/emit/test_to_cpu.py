@@ -19,6 +19,7 @@ from torch import Tensor
 import cellwright
 from cellwright import Cell, Equations, Recurrent, TargetError, tanh
 from cellwright.cells import GRU, LSTM, Elman
+from cellwright.emit import to_cpu
 from cellwright.emit.to_cpu import Program, build, machine, scan
 from cellwright.emit.to_torch import run, run_back
 from cellwright.lang import ACTIVATIONS, Plan, with_reset, with_valid
@@ -211,6 +212,19 @@ def test_agrees_with_the_reference(
 ) -> None:
     plan, *given = problem(CELLS[name](I, H), T, B, whole, masks)
     compare(compiled(plan, *given, reverse), plan, *given, reverse)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru before", "lstm projected", "norms"])
+def test_in_turns_of_some_steps(name: str, masks: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before the loop is computed for some steps at a time, the last turn with fewer."""
+    plan, *given = problem(CELLS[name](7, 20), 8, 3, False, masks)
+    whole = compiled(plan, *given, reverse)
+    monkeypatch.setattr(to_cpu.run, "TURN", 3 * 3 * 4 * 32)
+    in_turns = compiled(plan, *given, reverse)
+    assert all(torch.equal(in_turns[n], v) for n, v in whole.items())
+    compare(in_turns, plan, *given, reverse)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -84,26 +84,34 @@ class Program:
         """What comes before the loop, for all inputs at once."""
         key = ("before", training, False, narrow)
         if key not in self._own:
-            plan = self.plan
-            graph, wanted = plan.definition.graph, set(plan.forward.carried)
-            if training:
-                back, late = plan.backward, plan.gradient.graph
-                used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
-                wanted |= {a for i in used for a in late.nodes[i].args}
-                wanted |= {w.source for w in back.weights if w.source is not None}
-            made = {i for s in plan.forward.hoisted for i in s.members if not single(graph, i)}
-            self._own[key] = self._kernel(key, lower(graph, plan.forward.hoisted, sorted(wanted & made)))
+            wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}
+            passes = lower(self.plan.definition.graph, self.plan.forward.hoisted, sorted(wanted))
+            self._own[key] = self._kernel(key, passes)
         return self._own[key]
+
+    @cached_property
+    def _prepared(self) -> set[int]:
+        """The nodes that are computed before the loop."""
+        graph = self.plan.definition.graph
+        return {i for s in self.plan.forward.hoisted for i in s.members if not single(graph, i)}
+
+    @cached_property
+    def needed_later(self) -> set[int]:
+        """Those of them that the way back needs too."""
+        back, graph = self.plan.backward, self.plan.gradient.graph
+        used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
+        return self._prepared & {*(a for i in used for a in graph.nodes[i].args), *(w.source for w in back.weights)}
 
     @cached_property
     def prepares(self) -> bool:
         """Whether a kernel can do what comes before the loop: products of inputs and elementwise work."""
         graph, stages = self.plan.definition.graph, self.plan.forward.hoisted
         timed = graph.depends(graph.find("input").values())
-        made = [i for s in stages for i in s.members if not single(graph, i)]
         sources = {i for s in stages if s.product for i in s.product.sources}
         plain = all(i in timed and graph.nodes[i].size != ONE for i in sources)
-        return plain and all(i in timed and graph.nodes[i].op != "sum" and graph.nodes[i].size != ONE for i in made)
+        return plain and all(
+            i in timed and graph.nodes[i].op != "sum" and graph.nodes[i].size != ONE for i in self._prepared
+        )
 
     def _forward_passes(self, training: bool) -> list[Pass]:
         plan = self.plan

@@ -16,6 +16,7 @@ from .lengths import Batch, batch_of
 from .memory import readable, side_by_side
 from .program import Program
 
+TURN = 2**20  # numbers between what comes before the loop and the loop, at a time
 FRAMES = 64  # of one program; beyond, they are made anew
 
 
@@ -105,13 +106,6 @@ def forward(
     steps = T if batch is None else batch.steps
     shape = Shape(steps, B, rows, batch is not None, reverse, training, prepared, inner, narrow, strides, most)
     frame = _frame(program, shape, {i: tensors[f"node:{i}"].stride() for i in nodes if f"node:{i}" in tensors})
-    if frame.hoist:
-        tensors["hoisted"] = torch.empty(rows, frame.hoisted)
-        if narrow:
-            tensors["narrow:before"] = torch.empty(rows, frame.before, dtype=torch.bfloat16)
-        tensors["panels"] = torch.empty(frame.hoist.panels)
-        tensors["barrier"] = _barrier(most)
-        frame.hoist.run(frame.prepare_kernel.address, tensors)
     if batch is not None:
         tensors["table"] = batch.table
     for name, i in definition.results.items():
@@ -129,12 +123,7 @@ def forward(
         tensors["narrow"] = torch.empty(rows, frame.beside, dtype=torch.bfloat16)
     if frame.saved:
         tensors["saved"] = torch.empty(rows, frame.saved)
-    tensors["panels"] = torch.empty(frame.loop.panels)
-    tensors["temporary"] = torch.empty(frame.temporary)
-    tensors["barrier"] = _barrier(most)
-    frame.loop.run(frame.kernel.address, tensors)
-    for name in ("panels", "temporary", "barrier"):
-        del tensors[name]
+    _loop(frame, tensors)
     every, last = {}, {}
     for name in definition.results:
         memory = tensors[f"state:{name}"]
@@ -147,6 +136,48 @@ def forward(
             every[name] = memory[batch.after, :units]
             last[name] = memory[batch.last, :units]
     return every, last, Done(frame, batch, weights, inputs | {"x": x}, tensors, nodes)
+
+
+def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
+    """What comes before the loop, and the loop: in turns of some steps, if what lies between them is large.
+
+    Then it need not go through the machine's memory, and takes little of it.
+    """
+    shape, program = frame.shape, frame.program
+    steps = shape.steps
+    loop = tensors | {
+        "panels": torch.empty(frame.loop.panels),
+        "temporary": torch.empty(frame.temporary),
+        "barrier": _barrier(shape.threads),
+    }
+    if frame.hoist is None:
+        frame.loop.run(frame.kernel.address, loop)
+        return
+    per_step = shape.batch * frame.hoisted
+    if shape.inner and not shape.ragged and not (shape.training and program.needed_later):
+        steps = min(steps, max(1, TURN // per_step))
+    rows = shape.rows if steps == shape.steps else steps * shape.batch
+    tensors["hoisted"] = loop["hoisted"] = torch.empty(rows, frame.hoisted)
+    before = tensors | {"panels": torch.empty(frame.hoist.panels), "barrier": loop["barrier"]}
+    if shape.narrow:
+        before["narrow:before"] = torch.empty(rows, frame.before, dtype=torch.bfloat16)
+    if steps == shape.steps:
+        frame.hoist.run(frame.prepare_kernel.address, before)
+        frame.loop.run(frame.kernel.address, loop)
+        return
+    del tensors["hoisted"]
+    for k in range(0, shape.steps, steps):
+        count = min(steps, shape.steps - k)
+        time = shape.steps - k - count if shape.reverse else k  # the first step of these, in the order of the inputs
+        inputs = {
+            name: time * shape.batch * frame.between_rows(t.stride()) * t.element_size()
+            for name, t in before.items()
+            if name.startswith(("input:", "narrow:x"))
+        }
+        packed = int(k > 0)
+        frame.hoist.run(frame.prepare_kernel.address, before, moved=inputs, rows=count * shape.batch, packed=packed)
+        here = {"hoisted": -4 * time * per_step}
+        frame.loop.run(frame.kernel.address, loop, first=k, moved=here, steps=count, packed=packed)
 
 
 def _rows(x: Tensor, alone: bool) -> tuple[Tensor, bool]:
