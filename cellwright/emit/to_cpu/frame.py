@@ -14,7 +14,7 @@ With lengths (`lengths.Batch`) there is one row per valid input instead of T * B
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -256,6 +256,28 @@ class Back:
             outside = Array("nothing") if strides is None else frame.sequence(f"seed:{name}", strides, backwards)
             grads[Slot(i, "outside")] = outside
         self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, operands, grads, backwards)
+        self.after: Arguments | None = None
+        if frame.program.finishes and shape.prepared != "table":
+            self._finish(frame)
+
+    def _finish(self, frame: Frame) -> None:
+        """The kernel for what follows the loop: the same for all inputs, as if they were rows of one step."""
+        program, shape, graph = frame.program, frame.shape, frame.program.plan.gradient.graph
+        kernel = self.after_kernel = program.after(shape.narrow)
+        wanted = program.plan.gradient.inputs["x"]
+        assert wanted is not None
+        self.width = frame.width(wanted)
+
+        def array(slot: Slot) -> Array:
+            if slot.node == wanted:
+                return Array("into", 0, self.width)
+            kept = Array("kept", self.place[slot.node], self.total)
+            return replace(kept, row=self.beside).narrowed("narrow:kept") if slot.name == "narrow" else kept
+
+        count, by_units = split(kernel, graph, 1, shape.rows, shape.threads)
+        head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
+        params = program.plan.definition.params
+        self.after = Arguments(kernel.layout, graph, params, frame.machine, head, count, array, shape.narrow)
 
 
 def barrier(count: int) -> dict[str, "int | Array"]:

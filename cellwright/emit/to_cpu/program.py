@@ -89,6 +89,26 @@ class Program:
             self._own[key] = self._kernel(key, passes)
         return self._own[key]
 
+    def after(self, narrow: bool) -> Kernel:
+        """What follows the loop back: the gradient of x, for all inputs at once."""
+        key = ("after", True, False, narrow)
+        if key not in self._own:
+            wanted = self.plan.gradient.inputs["x"]
+            assert wanted is not None
+            self._own[key] = self._kernel(key, lower(self.plan.gradient.graph, self.plan.backward.after, [wanted]))
+        return self._own[key]
+
+    @cached_property
+    def finishes(self) -> bool:
+        """Whether a kernel can do that: products of what the loop has kept."""
+        back, wanted = self.plan.backward, self.plan.gradient.inputs["x"]
+        made = {i for s in back.after if s.product for i in s.product.results}
+        # The gradient of a state stands for a sum that only the loop can make.
+        if any(self.plan.gradient.graph.nodes[i].op == "grad" for i in _sources(back.after)):
+            return False
+        plain = all(not s.nodes and s.product and set(back.kept).issuperset(s.product.sources) for s in back.after)
+        return plain and made == {wanted}
+
     @cached_property
     def _prepared(self) -> set[int]:
         """The nodes that are computed before the loop."""
@@ -136,6 +156,8 @@ class Program:
     def narrowed(self, kind: str) -> frozenset[int]:
         """The nodes that a kernel also stores as operands of products in bfloat16."""
         plan = self.plan
+        if kind == "after":
+            return frozenset()
         if kind == "backward":
             back = plan.backward
             late = {i for s in back.after if s.product for i in s.product.sources}
@@ -149,9 +171,9 @@ class Program:
     def _kernel(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Kernel:
         whole, (kind, _, looked_up, narrow) = (self._form, *key), key
         if whole not in _kernels:
-            plan, back = self.plan, kind == "backward"
+            plan, back = self.plan, kind in ("backward", "after")
             graph = plan.gradient.graph if back else plan.definition.graph
-            flows = frozenset(i for i in plan.gradient.states.values() if i is not None and back)
+            flows = frozenset(i for i in plan.gradient.states.values() if i is not None and kind == "backward")
             chosen = self.tabled if looked_up else frozenset()
             before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
             also = self.narrowed(str(kind)) if narrow else None

@@ -155,7 +155,7 @@ def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
         return
     per_step = shape.batch * frame.hoisted
     if shape.inner and not shape.ragged and not (shape.training and program.needed_later):
-        steps = min(steps, max(1, TURN // per_step))
+        steps = min(steps, max(1, TURN // max(1, per_step)))
     rows = shape.rows if steps == shape.steps else steps * shape.batch
     tensors["hoisted"] = loop["hoisted"] = torch.empty(rows, frame.hoisted)
     before = tensors | {"panels": torch.empty(frame.hoist.panels), "barrier": loop["barrier"]}
@@ -288,7 +288,14 @@ def backward(
             return whole.narrow(1, first, sum(units))
         return torch.cat([whole.narrow(1, back.place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
 
-    result = after_loop(program, done, columns, states, to_input)
+    into: Tensor | bool = to_input
+    if to_input and back.after is not None:
+        tensors |= {"into": torch.empty(rows, back.width), "panels": torch.empty(back.after.panels)}
+        tensors["barrier"] = _barrier(frame.shape.threads)
+        back.after.run(back.after_kernel.address, tensors)
+        x = done.inputs["x"]
+        into = tensors["into"].view(*x.shape[:2], -1)[..., : x.shape[2]]
+    result = after_loop(program, done, columns, states, into)
     if batch is not None and "x" in result.inputs:
         x = result.inputs["x"].flatten(0, 1)
         whole = x.new_zeros(batch.valid.numel(), x.shape[1]).index_copy_(0, batch.rows, x)
