@@ -18,15 +18,13 @@ from torch import Tensor
 
 import cellwright
 from cellwright import Cell, Equations, Recurrent, TargetError, tanh
-from cellwright.cells import GRU, LSTM, Elman
+from cellwright.cells import Elman
 from cellwright.emit import to_cpu
 from cellwright.emit.to_cpu import Program, build, machine, scan
-from cellwright.emit.to_torch import run, run_back
-from cellwright.lang import ACTIVATIONS, Plan, with_reset, with_valid
+from cellwright.lang import ACTIVATIONS, Plan
 from cellwright.lang.ops import ROWS, Op, apply
+from tests.problems import CELLS, F64, compare, problem, reference
 from tests.random_cells import random_cell
-
-F64 = torch.float64
 
 
 def one_operation(op: Op) -> Equations:
@@ -122,48 +120,6 @@ def test_accuracy_over_the_whole_range(
         assert (steps >= 0).all()
 
 
-class Norms(Equations):
-    """Row sums, several products and sizes, a state that decays by itself."""
-
-    states = {"h": "hidden_size", "c": "hidden_size", "s": "small_size"}
-    small_size = 3
-
-    def step(self, x: Any, h: Any, c: Any, s: Any) -> Any:
-        a, b = self.norm("n m", self.linear("a b", x) + self.linear("a b", h))
-        q = self.linear("q", tanh(a) * c, matrix="q")
-        c = 0.9 * c + tanh(q) * self.scale("p", b)
-        h = tanh(c + self.linear("s", s, matrix="s"))
-        return h, c, 0.5 * s + self.linear("o", h * a, matrix="o", size="small_size")
-
-
-CELLS: dict[str, Any] = {
-    **{
-        f"elman {name}": lambda i, h, name=name: Elman(i, h, activation=name)
-        for name in ("tanh", "relu", "gelu", "elu")
-    },
-    "lstm": LSTM,
-    "lstm peephole coupled": lambda i, h: LSTM(i, h, peephole=True, coupled=True),
-    "lstm projected": lambda i, h: LSTM(i, h, proj_size=(h + 1) // 2) if h > 1 else LSTM(i, h),
-    "lstm one bias": lambda i, h: LSTM(i, h, bias="input"),
-    "gru": GRU,
-    "gru before": lambda i, h: GRU(i, h, reset_after=False),
-    "norms": Norms,
-}
-
-
-def problem(cell: Equations, T: int, B: int, whole: bool, masks: bool) -> tuple[Plan, Any, Any, Any, Any]:
-    definition = with_valid(with_reset(cell.definition())) if masks else cell.definition()
-    scale = definition.sizes["hidden_size"] ** -0.5
-    weights = {n: torch.randn(p.shape(definition.sizes)) * scale for n, p in definition.params.items()}
-    I = definition.input_size
-    inputs = {"x": torch.randint(0, I, (T, B)) if whole else torch.randn(T, B, I)}
-    if masks:
-        inputs |= {"valid": (torch.rand(T, B, 1) > 0.3).float(), "reset": (torch.rand(T, B, 1) > 0.7).float()}
-    state = {n: torch.randn(B, definition.state_size(n)) for n in definition.states}
-    seeds = {n: torch.randn(T, B, definition.state_size(n)) for n in definition.states}
-    return Plan(definition), weights, inputs, state, seeds
-
-
 def compiled(plan: Plan, weights: Any, inputs: Any, state: Any, seeds: Any, reverse: bool) -> dict[str, Tensor]:
     """States after every step, and all gradients."""
     leaves = {**weights, **state} | ({"x": inputs["x"]} if inputs["x"].is_floating_point() else {})
@@ -178,29 +134,6 @@ def compiled(plan: Plan, weights: Any, inputs: Any, state: Any, seeds: Any, reve
     found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True))
     found = {n: torch.zeros_like(leaves[n]) if g is None else g for n, g in found.items()}
     return {f"state {n}": s.detach() for n, s in states.items()} | {f"gradient {n}": g for n, g in found.items()}
-
-
-def reference(plan: Plan, weights: Any, inputs: Any, state: Any, seeds: Any, reverse: bool, dtype: torch.dtype) -> Any:
-    def to(values: Any) -> Any:
-        return {n: v.to(dtype) if v.is_floating_point() else v for n, v in values.items()}
-
-    weights, inputs, state, seeds = map(to, (weights, inputs, state, seeds))
-    record = run(plan, weights, inputs, state, reverse, plan.backward.saved)
-    g = run_back(plan, weights, inputs, state, record, seeds, reverse)
-    whole = not inputs["x"].is_floating_point()
-    gradients = g.weights | g.states | ({} if whole else g.inputs)
-    states = {f"state {n}": torch.stack(s) for n, s in record.states.items()}
-    return states | {f"gradient {n}": v for n, v in gradients.items()}
-
-
-def compare(got: dict[str, Tensor], plan: Plan, *given: Any) -> None:
-    """The error against float64 is at most twice that of the reference in float32 (and a few roundings)."""
-    want, plain = reference(plan, *given, F64), reference(plan, *given, torch.float32)
-    assert set(got) <= set(want)
-    for name, value in got.items():
-        scale = max(1.0, want[name].abs().max().item())
-        error, usual = ((v.double() - want[name]).abs().max().item() / scale for v in (value, plain[name]))
-        assert error <= 2 * usual + 1e-6, f"{name}: error {error:.2e}, the reference in float32 {usual:.2e}"
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
@@ -331,16 +264,38 @@ with torch.no_grad():
     assert done.returncode == 0, done.stderr
 
 
-def test_inputs_in_any_layout() -> None:
-    layer = cellwright.GRU(6, 5)
-    x = torch.randn(4, 7, 6)
-    want = layer(x)[0]
-    strided = torch.randn(4, 7, 12)
-    strided[..., ::2] = x
-    assert torch.equal(layer(strided[..., ::2])[0], want)
-    assert torch.equal(layer(x.transpose(0, 1).contiguous().transpose(0, 1))[0], want)
-    row = torch.randn(6)
-    assert torch.equal(layer(row.expand(4, 7, 6))[0], layer(row.repeat(4, 7, 1))[0])
+LAYOUTS: dict[str, Any] = {
+    "batch first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "every second feature": lambda x: torch.stack([x, x], -1).flatten(-2)[..., ::2],
+    "some of the features": lambda x: torch.cat([x, x], -1)[..., : x.shape[-1]],
+    "some of the rows": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
+    "one row for all": lambda x: x[:1, :1].expand_as(x),
+    "one step for all": lambda x: x[:1].expand_as(x),
+    "one sequence for all": lambda x: x[:, :1].expand_as(x),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["no masks", "reset"])
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("T", "B", "I"), [(4, 7, 6), (1, 3, 5), (4, 1, 5), (3, 2, 1)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_inputs_in_any_layout(
+    layout: str, T: int, B: int, I: int, narrow: bool, masked: bool, assert_close: Any
+) -> None:
+    layer = cellwright.GRU(I, 5)
+    given = LAYOUTS[layout](torch.randn(T, B, I))
+    reset = torch.rand(T, B) > 0.7 if masked else None
+    results = []
+    for x in (given, given.contiguous()):
+        leaf = x.detach().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            output, _ = layer(leaf, reset=reset)
+        weights = list(layer.parameters())
+        results.append([output, *torch.autograd.grad(output.square().sum(), [leaf, *weights])])
+    got, want = results
+    assert torch.equal(got[0], want[0])
+    for name, a, b in zip(("x", *dict(layer.named_parameters())), got[1:], want[1:], strict=True):
+        assert_close(name, a, b, 2e-6)
 
 
 def test_gradients_in_any_layout(assert_close: Any) -> None:
@@ -426,6 +381,33 @@ def test_what_cannot_be_compiled_runs_on_the_reference() -> None:
     with cellwright.use_target("cpu"), pytest.raises(TargetError, match="follows from no earlier state"):
         layer(x)
     assert cellwright.LSTM(3, 4, dtype=F64)(x.double())[0].dtype == F64
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.bfloat16, torch.float32], ids=str)
+def test_what_torch_makes_by_default_does_not_matter(dtype: torch.dtype) -> None:
+    """Kernels find float32 on the CPU whatever `torch.set_default_dtype` and `torch.set_default_device` say."""
+    plan, weights, inputs, state, seeds = problem(CELLS["lstm"](3, 20), 5, 4, False, False)
+    leaves = {n: v.requires_grad_() for n, v in {**weights, **state, **inputs}.items()}
+    valid = torch.arange(5).unsqueeze(1) < torch.tensor([5, 2, 0, 3])
+    zero = torch.zeros(())
+
+    def results(valid: Tensor | None) -> list[Tensor]:
+        states, last = scan(Program(plan), weights, inputs, state, False, valid)
+        loss = sum(((states[n] * g).sum() for n, g in seeds.items()), zero)
+        return [*states.values(), *last.values(), *torch.autograd.grad(loss, list(leaves.values()))]
+
+    for given in (None, valid):
+        want = results(given)
+        torch.set_default_dtype(dtype)
+        torch.set_default_device("meta")
+        try:
+            got = results(given)
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+        for a, b in zip(got, want, strict=True):
+            assert a.dtype == torch.float32
+            assert torch.equal(a, b)
 
 
 def test_new_weights_and_copies_are_seen() -> None:

@@ -74,7 +74,7 @@ def after_loop(
             else:
                 found = (g.to(torch.bfloat16).t() @ source.to(torch.bfloat16)).float()
         else:
-            found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
+            found = g.new_zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
         if share.parts == tuple(param.slices) and share.name not in weights:
             weights[share.name] = found
             continue

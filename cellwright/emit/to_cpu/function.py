@@ -23,7 +23,7 @@ def scan(
     """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`.
 
     Operands of products are bfloat16 under autocast and for tensors of that dtype, if the processor multiplies such;
-    else all arithmetic is in float32. The results have the dtype of the state.
+    else all arithmetic is in float32. Each result has the dtype of its state.
     """
     leaves = (inputs["x"], *state.values(), *weights.values())
     narrow = program.machine.bfloat16 and wants_bfloat16(leaves)
@@ -31,8 +31,8 @@ def scan(
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
             states, last, _ = forward(program, weights, inputs, state, reverse, False, valid, narrow)
-            dtype = next(iter(state.values())).dtype
-            return {n: v.to(dtype) for n, v in states.items()}, {n: v.to(dtype) for n, v in last.items()}
+            kinds = {name: s.dtype for name, s in state.items()}
+            return {n: v.to(kinds[n]) for n, v in states.items()}, {n: v.to(kinds[n]) for n, v in last.items()}
         masks = {name: v for name, v in inputs.items() if name != "x"}
         results = _Scan.apply(  # type: ignore[no-untyped-call]
             program, masks, reverse, valid, narrow, tuple(state), tuple(weights), *leaves
@@ -57,9 +57,9 @@ class _Scan(torch.autograd.Function):
         named_weights = dict(zip(weights, rest[len(states) :], strict=True))
         inputs = {"x": x, **masks}
         every, last, done = forward(program, named_weights, inputs, named_state, reverse, True, valid, narrow)
-        dtype = rest[0].dtype
         results = (*map(_standing_alone, every.values()), *(s.clone() for s in last.values()))
-        results = results if dtype == torch.float32 else tuple(s.to(dtype) for s in results)
+        kinds = [s.dtype for s in named_state.values()]
+        results = tuple(s.to(kind) for s, kind in zip(results, 2 * kinds, strict=True))
         ctx.program, ctx.done, ctx.names = program, done, (states, weights)
         # The versions of these are checked on the way back.
         ctx.save_for_backward(x, *rest, *results[: len(states)])
@@ -89,7 +89,7 @@ class _Scan(torch.autograd.Function):
 
 def _standing_alone(view: Tensor) -> Tensor:
     """The same memory as a tensor of its own: callers may change it in place, as they may with torch.nn's results."""
-    return torch.empty(0).set_(view.untyped_storage(), view.storage_offset(), view.shape, view.stride())
+    return view.new_empty(0).set_(view.untyped_storage(), view.storage_offset(), view.shape, view.stride())
 
 
 def _single(gradient: Tensor | None) -> Tensor | None:

@@ -1,10 +1,12 @@
 """Sequences of different lengths without padding: the valid inputs of all steps, one below the other."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
+
+from .memory import empty
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Batch:
 def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
     """The order of computation for `valid` [T, B], true at the first steps of each sequence."""
     T, B = valid.shape
+    arange = partial(torch.arange, device=valid.device)
     lengths = valid.sum(0)
     by_length = torch.argsort(lengths, descending=True, stable=True)
     order = torch.cat([by_length[j::threads] for j in range(threads)])
@@ -54,16 +57,16 @@ def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
         bounds.append(bounds[-1] + len(by_length[j::threads]))
     n = lengths[order]  # by place
     steps = int(lengths.max())
-    time = torch.arange(steps).unsqueeze(1)
+    time = arange(steps).unsqueeze(1)
     running = time < n  # [steps, B] by place
     number = running.flatten().cumsum(0).view(steps, B) - 1  # the row in packed memory
     input_time = n - 1 - time if reverse else time.expand(steps, B)
     rows = (input_time * B + order)[running]
-    place = torch.arange(B).expand(steps, B)
+    place = arange(B).expand(steps, B)
     memory = torch.cat([place[:1], B + number])  # [1 + steps, B]: the memory of a state
     before = memory[:-1][running]
     # A thread's rows of one step are neighbours: those of its sequences that are still running.
-    table = torch.empty(threads, steps, 4, dtype=torch.int64)
+    table = empty(threads, steps, 4, dtype=torch.int64)
     for j in range(threads):
         first, end = bounds[j], bounds[j + 1]
         table[j, :, 0] = first
@@ -71,10 +74,10 @@ def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
         table[j, :, 2] = (number[:, first] if end > first else 0) - first
         table[j, 0, 3] = 0
         table[j, 1:, 3] = B + table[j, :-1, 2]
-    final = memory[n, torch.arange(B)]
+    final = memory[n, arange(B)]
     inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(B)
-    every = torch.arange(T).unsqueeze(1)
+    inverse[order] = arange(B)
+    every = arange(T).unsqueeze(1)
     count = lengths - every if reverse else every + 1  # steps done after this input
     count = torch.minimum(count.clamp(min=0), lengths)
     after = memory[count, inverse]

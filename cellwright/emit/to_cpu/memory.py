@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,6 +39,16 @@ class Array:
     def narrowed(self, name: str) -> "Array":
         """The same in a tensor of bfloat16."""
         return replace(self, name=name, bytes=2)
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Memory for a kernel, whatever torch's default dtype and device are."""
+    return torch.empty(*shape, dtype=dtype, device="cpu")
+
+
+def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The same, of zeros."""
+    return torch.zeros(*shape, dtype=dtype, device="cpu")
 
 
 def width_of(units: int, machine: Machine, blocks: int = 1) -> int:

@@ -8,13 +8,13 @@ the number of threads.
 import ctypes
 from functools import cache
 
-import torch
 from llvmlite import ir
 from torch import Tensor
 
 from . import build, threads
 from .builder import Builder
 from .machine import Machine
+from .memory import empty, zeros
 from .vectors import F32, I64, PTR
 
 HEAD = (
@@ -38,7 +38,7 @@ def outer(left: Tensor, right: Tensor, machine: Machine) -> Tensor:
     """left.T @ right, [m, n] in float32, of matrices [N, m] and [N, n] with the numbers of a row side by side."""
     rows, m = left.shape
     n = right.shape[1]
-    into = torch.empty(m, n) if rows else torch.zeros(m, n)
+    into = empty(m, n) if rows else zeros(m, n)
     if not into.numel() or not rows:
         return into
     count = threads.threads() if rows * m * n >= WORTH else 1

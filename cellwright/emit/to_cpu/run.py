@@ -13,7 +13,7 @@ from . import threads
 from .after import after_loop
 from .frame import Frame, Shape
 from .lengths import Batch, batch_of
-from .memory import readable, side_by_side
+from .memory import empty, readable, side_by_side, zeros
 from .program import Program
 
 TURN = 2**20  # numbers between what comes before the loop and the loop, at a time
@@ -110,19 +110,19 @@ def forward(
         tensors["table"] = batch.table
     for name, i in definition.results.items():
         units = definition.state_size(name)
-        memory = torch.empty(rows + B, frame.width(i))
+        memory = empty(rows + B, frame.width(i))
         first = memory[rows:] if reverse and batch is None else memory[:B]
         first[:, :units] = state[name]
         if memory.shape[1] > units:
             first[:, units:] = 0
         tensors[f"state:{name}"] = memory
         if i in frame.operands:
-            tensors[f"narrow:{name}"] = operand = torch.empty(memory.shape, dtype=torch.bfloat16)
+            tensors[f"narrow:{name}"] = operand = torch.empty_like(memory, dtype=torch.bfloat16)
             (operand[rows:] if reverse and batch is None else operand[:B]).copy_(first)
     if narrow:
-        tensors["narrow"] = torch.empty(rows, frame.beside, dtype=torch.bfloat16)
+        tensors["narrow"] = empty(rows, frame.beside, dtype=torch.bfloat16)
     if frame.saved:
-        tensors["saved"] = torch.empty(rows, frame.saved)
+        tensors["saved"] = empty(rows, frame.saved)
     _loop(frame, tensors)
     every, last = {}, {}
     for name in definition.results:
@@ -146,8 +146,8 @@ def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
     shape, program = frame.shape, frame.program
     steps = shape.steps
     loop = tensors | {
-        "panels": torch.empty(frame.loop.panels),
-        "temporary": torch.empty(frame.temporary),
+        "panels": empty(frame.loop.panels),
+        "temporary": empty(frame.temporary),
         "barrier": _barrier(shape.threads),
     }
     if frame.hoist is None:
@@ -157,10 +157,10 @@ def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
     if shape.inner and not shape.ragged and not (shape.training and program.needed_later):
         steps = min(steps, max(1, TURN // max(1, per_step)))
     rows = shape.rows if steps == shape.steps else steps * shape.batch
-    tensors["hoisted"] = loop["hoisted"] = torch.empty(rows, frame.hoisted)
-    before = tensors | {"panels": torch.empty(frame.hoist.panels), "barrier": loop["barrier"]}
+    tensors["hoisted"] = loop["hoisted"] = empty(rows, frame.hoisted)
+    before = tensors | {"panels": empty(frame.hoist.panels), "barrier": loop["barrier"]}
     if shape.narrow:
-        before["narrow:before"] = torch.empty(rows, frame.before, dtype=torch.bfloat16)
+        before["narrow:before"] = empty(rows, frame.before, dtype=torch.bfloat16)
     if steps == shape.steps:
         frame.hoist.run(frame.prepare_kernel.address, before)
         frame.loop.run(frame.kernel.address, loop)
@@ -203,7 +203,7 @@ def _before(
     graph, size = plan.definition.graph, plan.definition.input_size
     inputs = dict(given)
     if table:
-        inputs["x"] = torch.arange(size).view(-1, 1)
+        inputs["x"] = torch.arange(size, device=like.device).view(-1, 1)
     step = begin(plan, graph, weights, inputs, like)
     step.lead = (size, 1) if table else tuple(given["x"].shape[:2])
     for stage in plan.forward.hoisted:
@@ -223,7 +223,7 @@ def _frame(program: Program, shape: Shape, nodes: dict[int, tuple[int, ...]]) ->
 
 def _barrier(count: int) -> Tensor:
     """A line of the cache for all, and one for each thread."""
-    return torch.zeros(8 * (count + 1), dtype=torch.int64)
+    return zeros(8 * (count + 1), dtype=torch.int64)
 
 
 def backward(
@@ -244,26 +244,26 @@ def backward(
         seed, end = outside.get(name), last.get(name)
         units = definition.state_size(name)
         if seed is not None and batch is not None:
-            beyond = (seed * ~batch.valid.unsqueeze(-1)).sum(0)
+            beyond = seed.masked_fill(batch.valid.unsqueeze(-1), 0.0).sum(0)
             if frame.shape.reverse:
                 early[name] = beyond
             else:
                 end = beyond if end is None else end + beyond
             seed = seed.flatten(0, 1)[batch.rows].unsqueeze(1)
-        carried = torch.zeros(B, frame.width(i))
+        carried = zeros(B, frame.width(i))
         if end is not None:
             carried[:, :units] = end if batch is None else end[batch.order]
         tensors[f"carried:{name}"] = carried
         if seed is not None:
             tensors[f"seed:{name}"] = seed = side_by_side(seed)
         seeds[name] = seed
-    tensors["nothing"] = torch.zeros(max(frame.width(i) for i in definition.results.values()))
+    tensors["nothing"] = zeros(max(frame.width(i) for i in definition.results.values()))
     back = frame.back(seeds)
-    kept = tensors["kept"] = torch.empty(rows, back.total)
+    kept = tensors["kept"] = empty(rows, back.total)
     if frame.shape.narrow:
-        operands = tensors["narrow:kept"] = torch.empty(rows, back.beside, dtype=torch.bfloat16)
-    tensors["panels"] = torch.empty(back.loop.panels)
-    tensors["temporary"] = torch.empty(back.temporary)
+        operands = tensors["narrow:kept"] = empty(rows, back.beside, dtype=torch.bfloat16)
+    tensors["panels"] = empty(back.loop.panels)
+    tensors["temporary"] = empty(back.temporary)
     tensors["barrier"] = _barrier(frame.shape.threads)
     if batch is not None:
         tensors["table"] = batch.back
@@ -290,7 +290,7 @@ def backward(
 
     into: Tensor | bool = to_input
     if to_input and back.after is not None:
-        tensors |= {"into": torch.empty(rows, back.width), "panels": torch.empty(back.after.panels)}
+        tensors |= {"into": empty(rows, back.width), "panels": empty(back.after.panels)}
         tensors["barrier"] = _barrier(frame.shape.threads)
         back.after.run(back.after_kernel.address, tensors)
         x = done.inputs["x"]

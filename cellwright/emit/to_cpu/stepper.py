@@ -20,7 +20,7 @@ from . import build, sample, threads
 from .frame import barrier, split
 from .kernel import emit
 from .layout import HEAD, Slot
-from .memory import Arguments, Array, readable, width_of
+from .memory import Arguments, Array, empty, readable, width_of, zeros
 from .passes import lower
 from .program import Kernel, Program
 
@@ -88,16 +88,16 @@ class Stepper:
     ) -> None:
         self._machine, self._streams = programs[0].machine, streams
         self._count = _threads(programs, streams)
-        self.ids = torch.zeros(streams, dtype=torch.int64)
-        self.chance, self.scale = torch.zeros(streams), torch.ones(1)
-        self._barrier = torch.zeros(8 * (self._count + 1), dtype=torch.int64)
+        self.ids = zeros(streams, dtype=torch.int64)
+        self.chance, self.scale = zeros(streams), zeros(1)
+        self._barrier = zeros(8 * (self._count + 1), dtype=torch.int64)
         self._states: list[dict[str, Tensor]] = []  # by layer: [2, B, width] each
         self._parity = 0  # which of the two holds the present state
         calls: list[_Call] = []
         for program, given in zip(programs, weights, strict=True):
             calls += self._layer(program, given, symbols)
         self._symbols = len(output[0])
-        self.logits = torch.zeros(streams, width_of(self._symbols, self._machine))
+        self.logits = zeros(streams, width_of(self._symbols, self._machine))
         calls.append(self._output(*output))
         self._bound = [[(call.kernel.address, call.bind(parity)) for call in calls] for parity in (0, 1)]
         draw = self._draw()
@@ -151,7 +151,7 @@ class Stepper:
                 return Array(node.name, definition.params[node.name].rows(node.part, graph.sizes)[0])
             if slot not in found:
                 width = self._machine.lanes if node.op == "sum" else width_of(graph.sizes[node.size], self._machine)
-                own[f"temporary:{slot.node}"] = torch.zeros(self._streams, width)
+                own[f"temporary:{slot.node}"] = zeros(self._streams, width)
                 found[slot] = Array(f"temporary:{slot.node}", 0, width)
             return found[slot]
 
@@ -159,7 +159,7 @@ class Stepper:
         if "ids" in tensors:
             head["ids"] = Array("ids")
         made = Arguments(kernel.layout, graph, definition.params, self._machine, head, self._count, array, False)
-        own |= {"panels": torch.empty(made.panels), "barrier": self._barrier}
+        own |= {"panels": empty(made.panels), "barrier": self._barrier}
         return _Call(kernel, made, own, dict(moving))
 
     def _layer(self, program: Program, weights: Mapping[str, Tensor], symbols: Tensor | None) -> "list[_Call]":
@@ -182,7 +182,7 @@ class Stepper:
             arrays[Slot(graph.find("input")["x"])] = Array("new source", 0, source.shape[2])
             made = [i for one in before.passes for i in one.stores]
             widths = [width_of(graph.sizes[graph.nodes[i].size], self._machine) for i in made]
-            tensors["hoisted"] = torch.zeros(self._streams, sum(widths))
+            tensors["hoisted"] = zeros(self._streams, sum(widths))
             for n, i in enumerate(made):
                 arrays[Slot(i)] = Array("hoisted", sum(widths[:n]), sum(widths))
             if made:
@@ -190,7 +190,7 @@ class Stepper:
         self._states.append({})
         for name, i in definition.results.items():
             width = width_of(definition.state_size(name), self._machine)
-            memory = self._states[-1][name] = torch.zeros(2, self._streams, width)
+            memory = self._states[-1][name] = zeros(2, self._streams, width)
             moving |= {f"old {name}": memory, f"new {name}": memory}
             arrays[Slot(graph.find("state")[name])] = Array(f"old {name}", 0, width)
             arrays[Slot(i)] = Array(f"new {name}", 0, width)
@@ -234,8 +234,12 @@ def _table(program: Program, weights: Mapping[str, Tensor], symbols: Tensor | No
     """What follows from each symbol before the loop: rows of a table, by node."""
     plan = program.plan
     graph = plan.definition.graph
-    x = torch.arange(plan.definition.input_size).view(-1, 1) if symbols is None else symbols.detach().float()[:, None]
-    like = torch.zeros(1, 1)
+    x = (
+        torch.arange(plan.definition.input_size, device="cpu").view(-1, 1)
+        if symbols is None
+        else symbols.detach().float()[:, None]
+    )
+    like = zeros(1, 1)
     with torch.no_grad():
         step = begin(plan, graph, weights, {"x": x}, like)
         step.lead = (len(x), 1)
