@@ -65,7 +65,7 @@ def after_loop(
         elif product:
             found = _multiply(g.t(), _source(done, share.source))
         else:
-            found = torch.zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
+            found = g.new_zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
         if share.parts == tuple(param.slices) and share.name not in weights:
             weights[share.name] = found
             continue

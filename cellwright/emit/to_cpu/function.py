@@ -11,6 +11,10 @@ from ...errors import TargetError
 from .program import Program
 from .run import Done, backward, forward
 
+NO_SECOND = (
+    "the target 'cpu' has no gradient of a gradient; compute with the reference target: cellwright.use_target('torch')"
+)
+
 
 def scan(
     program: Program,
@@ -89,7 +93,7 @@ class _Scan(torch.autograd.Function):
 
 def _standing_alone(view: Tensor) -> Tensor:
     """The same memory as a tensor of its own: callers may change it in place, as they may with torch.nn's results."""
-    return torch.empty(0).set_(view.untyped_storage(), view.storage_offset(), view.shape, view.stride())
+    return view.new_empty(0).set_(view.untyped_storage(), view.storage_offset(), view.shape, view.stride())
 
 
 def _single(gradient: Tensor | None) -> Tensor | None:
@@ -106,7 +110,4 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        raise TargetError(
-            "the target 'cpu' has no gradient of a gradient; compute with the reference target: "
-            "cellwright.use_target('torch')"
-        )
+        raise TargetError(NO_SECOND)
