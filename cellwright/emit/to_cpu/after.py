@@ -97,7 +97,7 @@ def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor]
     T, B = done.inputs["x"].shape[:2]
     step = begin(plan, graph, done.weights, done.inputs, like)
     step.lead = (T, B)
-    known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
+    known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted" and a.name in done.tensors)}
     step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
     step.values |= {i: columns([i]).view(T, B, -1) for i in back.kept}
     for stage in back.after:

@@ -7,10 +7,12 @@ from typing import Any
 
 from ...lang.graph import LEAVES, ONE
 from ...lang.plan import Plan, Stage, stages
+from ..to_torch import beside_products
 from . import build
 from .kernel import emit
 from .layout import Layout
 from .machine import this_machine
+from .memory import width_of
 from .passes import Pass, inputs_of, lower, single
 
 
@@ -133,6 +135,26 @@ class Program:
             i in timed and graph.nodes[i].op != "sum" and graph.nodes[i].size != ONE for i in self._prepared
         )
 
+    def preparer(self, floating: bool, rows: int) -> str:
+        """Who computes what comes before the loop (`frame.Shape`), for x of floats or integers in [T, B] = `rows`."""
+        if not floating and not self._one_hot and self.plan.definition.input_size <= 2 * rows:
+            return "table"
+        return "kernel" if floating and self.prepares else "torch"
+
+    @cached_property
+    def _one_hot(self) -> bool:
+        graph = self.plan.definition.graph
+        return beside_products(graph, graph.find("input")["x"])
+
+    def width(self, i: int) -> int:
+        """Numbers of a row of a node in memory."""
+        return width_of(self.units(i), self.machine)
+
+    def units(self, i: int) -> int:
+        """Numbers of a row of a node."""
+        graph = self.plan.gradient.graph  # begins with all nodes of the forward graph
+        return graph.sizes[graph.nodes[i].size]
+
     def _forward_passes(self, training: bool) -> list[Pass]:
         plan = self.plan
         keep = {*plan.definition.results.values(), *(self.kept if training else ())}
@@ -192,6 +214,14 @@ class Program:
         loop = self.loop_nodes - set(self.plan.definition.results.values())
         sources = {s.product.sources[0] for s in self.plan.forward.loop if s.product}
         return sorted((set(self.plan.backward.saved) | sources) & loop)
+
+    @cached_property
+    def timed(self) -> list[int]:
+        """The nodes outside of the loop that differ from step to step, but for the inputs themselves."""
+        graph = self.plan.definition.graph
+        outside = graph.depends(graph.find("input").values()) - self.loop_nodes
+        made = {i for s in self.plan.forward.hoisted for i in s.members}
+        return sorted(outside & made)
 
     @cached_property
     def tabled(self) -> frozenset[int]:
