@@ -1,10 +1,12 @@
 """The CPU target: a plan as one fused loop, compiled by LLVM for the processor that it runs on.
 
-passes    stages of the plan -> passes over memory
-vectors   the operations on vectors of float32
-kernel    passes -> the text of a module
+passes    stages of a plan -> passes over memory
+layout    which places in memory a kernel reads and writes, in the order of its arguments
+builder, vectors, product, kernel   the words of a kernel, vectors of float32, dense products; the text of a module
 machine, build, threads   what the processor has; text -> function, through a cache; several threads
-program, memory, run, after, function   plans compiled, values in memory, forward and back, torch's autograd
+program   a plan with its kernels
+memory, frame, lengths   values in memory; where they lie in a run of one shape; sequences without their padding
+run, after, function   forward and back; what follows the loop back; torch's autograd
 """
 
 import torch
