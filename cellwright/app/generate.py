@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..tasks.charlm import CharModel
 from ..tasks.state import State
 from ..tasks.vocabulary import Vocabulary
@@ -84,16 +85,46 @@ def _symbols(
     generator: torch.Generator,
     filters: tuple[float, int | None, float | None, float | None],
 ) -> Iterator[int]:
-    """The ids that follow `ids`."""
+    """The ids that follow `ids`.
+
+    Each symbol takes one number of the generator, so a seed gives the same text symbol by symbol in one call or layer
+    by layer.
+    """
     device = next(model.parameters()).device
+    temperature, plain = filters[0], filters[1:] == (None, None, None)
     state: State | None = None
-    for _ in range(length):
+    steps: Any = None
+    for n in range(length):
         # Entered anew for each symbol: around the `yield` it would be in force in the caller's code as well.
         with torch.inference_mode():
-            logits, state = model(torch.tensor(ids, device=device).unsqueeze(1), state)  # [T, 1, V]
-            p = probabilities(logits[-1, 0].cpu(), *filters)
-            ids = torch.multinomial(p, 1, generator=generator).tolist()
-        yield ids[0]
+            chance = torch.rand(1, generator=generator)
+            if steps is not None and plain:
+                symbol = int(steps.draw(chance, temperature))
+            else:
+                if steps is not None:
+                    logits = steps.step()
+                else:
+                    logits, state = model(torch.tensor(ids, device=device).unsqueeze(1), state)  # [T, 1, V]
+                    logits = logits[-1]
+                symbol = _draw(probabilities(logits[0].cpu(), *filters), chance)
+            if n == 0 and length > 1:
+                # The prompt went through the layers as a sequence; from here on it goes symbol by symbol.
+                steps = model.stepper(state)
+            if steps is not None:
+                steps.ids[0] = symbol
+            ids = [symbol]
+        if symbol < 0:
+            raise DataError("the model's logits are not numbers (NaN): the weights of this run are of no use")
+        yield symbol
+
+
+def _draw(p: Tensor, chance: Tensor) -> int:
+    """The first symbol with which the sum of the probabilities [V] passes `chance`; -1 where they are not numbers."""
+    total = p.cumsum(0)
+    if not total[-1] > 0:
+        return -1
+    last = int(p.nonzero()[-1])  # rounding may keep the sum below the chance
+    return min(int(torch.searchsorted(total, chance.double() * total[-1], right=True)), last)
 
 
 def _text(vocabulary: Vocabulary, symbols: Iterator[int]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from .cell import Cell, GRUCell, LSTMCell, RNNCell
 from .check import check_grads
+from .generation import stepper
 from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent
 from .scan import available_targets, cache_report, current_target, use_target
@@ -19,5 +20,6 @@ __all__ = [
     "cache_report",
     "check_grads",
     "current_target",
+    "stepper",
     "use_target",
 ]

@@ -1,8 +1,9 @@
 """The one place where cells and targets meet: a cell over all steps, in one direction, on the chosen target."""
 
+import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +87,14 @@ class Program:
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
+        # Graphs of torch.compile name the cell by this; a string of long standing costs their guards nothing.
+        self.form = json.dumps(definition.to_json(), separators=(",", ":"))
         self._plans: dict[tuple[bool, bool], Plan] = {}
         self._compiled: dict[bool, to_cpu.Program] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled code belongs to this process.
-        return {"definition": self.definition, "_plans": {}, "_compiled": {}}
+        return {"definition": self.definition, "form": self.form, "_plans": {}, "_compiled": {}}
 
     def plan(self, reset: bool, valid: bool) -> Plan:
         """The plan with the masks that are in use."""
@@ -147,7 +150,8 @@ def scan(
     """
     like = next(iter(state.values()))
     T = len(x)
-    if valid is not None and not valid.any():
+    traced = torch.compiler.is_compiling()
+    if valid is not None and not traced and not valid.any():
         x, valid, reset = x[:0], None, None
     inputs = {"x": x}
     if reset is not None:
@@ -165,7 +169,10 @@ def scan(
         )
         return Scanned(output, same if every else {}, dict(state))
     fused = None
-    if _compiles(program, reset is not None, [*inputs.values(), *state.values(), *weights.values()]):
+    compiles = _compiles(program, reset is not None, [*inputs.values(), *state.values(), *weights.values()])
+    if compiles and traced:
+        fused = to_cpu.scan_traced(program.form, program.definition, weights, inputs, state, reverse, valid, every)
+    elif compiles:
         try:
             # Kernels leave the padding out instead of masking it.
             fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid)
@@ -193,12 +200,25 @@ def scan(
 def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:
     """Whether the target "cpu" runs this call. TargetError: it was asked for by name and cannot."""
     demanded = _demanded()
-    if demanded == "torch" or _TARGETS["cpu"] or torch.compiler.is_compiling():
-        return False  # torch.compile sees through the reference, which is made of torch's operations
-    reason = to_cpu.refusal(program.compiled(reset), tensors)
+    if demanded == "torch" or _TARGETS["cpu"]:
+        return False
+    if torch.compiler.is_compiling():
+        reason = to_cpu.refusal_of_tensors(tensors) or to_cpu.refusal_of(program.form, reset)
+    else:
+        reason = to_cpu.refusal(program.compiled(reset), tensors)
     if reason and demanded:
         raise TargetError(f"the target 'cpu' cannot run this: {reason}; use the target 'torch'")
-    return reason is None
+    return not reason
+
+
+def compiled_programs(programs: Sequence[Program], tensors: list[Tensor]) -> "list[to_cpu.Program] | None":
+    """The layers' plans, compiled; None where the reference target runs one of them."""
+    try:
+        if _demanded() == "torch" or not all(_compiles(program, False, tensors) for program in programs):
+            return None
+    except TargetError:
+        return None
+    return [program.compiled(False) for program in programs]
 
 
 def _filled(x: Tensor, valid: Tensor) -> Tensor:

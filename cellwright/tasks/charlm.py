@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from ..cells import find
 from ..errors import DataError, OptionError
 from ..lang import Definition
-from ..nn import Recurrent
+from ..nn import Recurrent, stepper
 from .charlm_config import CharLMConfig
 from .state import State, detach, flatten, unflatten
 from .streams import IGNORE, Streams, evaluation_chunks, split
@@ -67,6 +67,12 @@ class CharModel(nn.Module):
         x = ids if self.embed is None else self.dropout(self.embed(ids))
         output, state = self.recurrent(x, state)  # [T, B, O]
         return self.output(self.dropout(output)), state
+
+    def stepper(self, state: State | None = None, streams: int = 1) -> Any:
+        """The model in evaluation mode as one compiled step per symbol (`nn.stepper`), from the weights as they are
+        now; None where it only goes layer by layer."""
+        symbols = None if self.embed is None else self.embed.weight
+        return stepper(self.recurrent, self.output, symbols=symbols, state=state, streams=streams)
 
 
 def definitions(config: CharLMConfig, symbols: int) -> tuple[list[Definition], int]:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cellwright
 from cellwright import DataError, OptionError
 from cellwright.app.charlm import load
 from cellwright.app.generate import generate, probabilities
@@ -75,6 +76,13 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
 def write(run: Path, prompt: str = "", **options: Any) -> str:
     loaded = load(run)
     return "".join(generate(loaded.model, loaded.vocabulary, prompt, **options))
+
+
+def test_the_text_is_the_same_on_every_target(char_run: Path) -> None:
+    for options in ({}, {"temperature": 0.0}, {"temperature": 1.3}, {"top_k": 3, "temperature": 2.0}):
+        text = write(char_run, "def ", length=120, seed=1, **options)
+        with cellwright.use_target("torch"):
+            assert write(char_run, "def ", length=120, seed=1, **options) == text
 
 
 def test_the_seed_decides_the_text(char_run: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 import cellwright
 from cellwright import Cell, Equations, Recurrent, TargetError, tanh
 from cellwright.cells import Elman
+from cellwright.emit import to_cpu
 from cellwright.emit.to_cpu import Program, build, machine, scan
 from cellwright.lang import ACTIVATIONS, Plan
 from cellwright.lang.ops import ROWS, Op, apply
@@ -144,6 +145,19 @@ def test_agrees_with_the_reference(
 ) -> None:
     plan, *given = problem(CELLS[name](I, H), T, B, whole, masks)
     compare(compiled(plan, *given, reverse), plan, *given, reverse)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru before", "lstm projected", "norms"])
+def test_in_turns_of_some_steps(name: str, masks: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before the loop is computed for some steps at a time, the last turn with fewer."""
+    plan, *given = problem(CELLS[name](7, 20), 8, 3, False, masks)
+    whole = compiled(plan, *given, reverse)
+    monkeypatch.setattr(to_cpu.run, "TURN", 3 * 3 * 4 * 32)
+    in_turns = compiled(plan, *given, reverse)
+    assert all(torch.equal(in_turns[n], v) for n, v in whole.items())
+    compare(in_turns, plan, *given, reverse)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -430,7 +444,7 @@ def test_the_cache_is_shared_by_processes_that_start_at_once(tmp_path: Path) -> 
     assert [r.returncode for r in runs] == [0] * 4, results
     assert len({out for out, _ in results}) == 1
     entries = sorted((tmp_path / "cache").iterdir())
-    assert len(entries) == 3  # before the loop, forward, back
+    assert len(entries) == 5  # before the loop, forward, back, after it, weight gradients
     assert all(e.suffix == ".o" for e in entries)
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ...lang.plan import Plan, Stage
 from ..to_torch import Gradients, Step, begin
+from .memory import side_by_side
+from .outer import outer
 from .program import Program
 
 if TYPE_CHECKING:
@@ -30,21 +32,22 @@ def after_loop(
     done: "Done",
     columns: Callable[..., Tensor],
     states: dict[str, Tensor],
-    to_input: bool,
+    to_input: Tensor | bool,
 ) -> Gradients:
     """What follows the loop: gradients of the inputs and of the weights.
 
-    `columns(nodes, as_operand)`: the kept gradients of some nodes side by side, [N, sum of units].
+    `to_input`: whether the gradient of x is wanted, or that gradient. `columns(nodes, as_operand)`: the kept gradients
+    of some nodes side by side, [N, sum of units].
     """
     plan = program.plan
     definition, graph, back = plan.definition, plan.gradient.graph, plan.backward
     x, kept = done.inputs["x"], set(back.kept)
-    wanted = plan.gradient.inputs["x"] if to_input and x.is_floating_point() else None
+    wanted = plan.gradient.inputs["x"] if to_input is True and x.is_floating_point() else None
     late = {i for share in back.weights for i in share.gradients if i not in kept}
     values: dict[int, Tensor] = {}
     if late or wanted is not None:
         needed = late | ({wanted} if wanted is not None else set())
-        step = _stages_after(program, done, columns, next(iter(states.values())), needed)
+        step = _stages_after(program, done, columns, next(iter(states.values())))
         rows = {i: step.row(i, graph.sizes[graph.nodes[i].size]) for i in needed}
         values = {i: v.flatten(0, 1) for i, v in rows.items()}
     weights: dict[str, Tensor] = {}
@@ -61,9 +64,15 @@ def after_loop(
             g = torch.cat([values[i] if i in values else columns([i]) for i in share.gradients], 1)
         if share.source is None:
             known = sums.get(share.gradients)
-            found = sums[share.gradients] = g.sum(0) if known is None else known.clone()
+            ones = g.new_ones(len(g), 1)
+            found = outer(g, ones, program.machine).squeeze(1) if known is None else known.clone()
+            sums[share.gradients] = found
         elif product:
-            found = _multiply(g.t(), _source(done, share.source))
+            source = _source(done, share.source)
+            if g.dtype == source.dtype == torch.float32:
+                found = outer(g, side_by_side(source), program.machine)
+            else:
+                found = (g.to(torch.bfloat16).t() @ source.to(torch.bfloat16)).float()
         else:
             found = g.new_zeros(definition.input_size, g.shape[1]).index_add_(0, x.flatten(), g).t()
         if share.parts == tuple(param.slices) and share.name not in weights:
@@ -77,44 +86,29 @@ def after_loop(
             at += n
     weights |= {name: torch.zeros_like(w) for name, w in done.weights.items() if name not in weights}
     into = {} if wanted is None else {"x": values[wanted].view(*x.shape)}
+    if isinstance(to_input, Tensor):
+        into["x"] = to_input
     return Gradients(into, states, weights)
 
 
-def _stages_after(
-    program: Program, done: "Done", columns: Callable[..., Tensor], like: Tensor, needed: set[int]
-) -> Step:
+def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor], like: Tensor) -> Step:
     """Carry out the stages after the loop, over all steps at once."""
     plan, graph, back = program.plan, program.plan.gradient.graph, program.plan.backward
     T, B = done.inputs["x"].shape[:2]
-    step = Step(graph, plan.definition.params, done.weights, {}, like, (T, B))
-    if not plain(plan, needed):
-        step.values |= begin(plan, graph, done.weights, done.inputs, like).values
-        known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
-        step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
-        step.values |= {i: columns([i]).view(T, B, -1) for i in back.kept}
+    step = begin(plan, graph, done.weights, done.inputs, like)
+    step.lead = (T, B)
+    known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted" and a.name in done.tensors)}
+    step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
+    step.values |= {i: columns([i]).view(T, B, -1) for i in back.kept}
     for stage in back.after:
         if stage.product and set(back.kept).issuperset(stage.product.sources):
             rows = step.rows(stage.product.matrix, stage.product.parts)
-            into = _multiply(columns(stage.product.sources, True), rows)
+            into = columns(stage.product.sources) @ rows
             step.values[stage.product.results[0]] = into.view(T, B, -1)
         elif stage.product:
             step.product(stage.product)
         step.stage(Stage(None, stage.nodes))
     return step
-
-
-def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    """A product in float32; of bfloat16 if one of the two is."""
-    if a.dtype == b.dtype == torch.float32:
-        return a @ b
-    return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).float()
-
-
-def plain(plan: Plan, needed: set[int]) -> bool:
-    """Whether the nodes that are needed after the loop are products of what it has kept."""
-    kept, late = set(plan.backward.kept), plan.backward.after
-    made = {i for s in late if s.product for i in s.product.results}
-    return needed <= made and all(not s.nodes and s.product and kept.issuperset(s.product.sources) for s in late)
 
 
 def _all_steps(done: "Done", i: int) -> Tensor | float:

@@ -15,18 +15,20 @@ seed:NAME    [T * B, units]: the gradients of a state that come from outside; "n
 input:NAME, node:I, ids   what is given: x and masks, what torch has computed before the loop, symbols as row numbers
 panels, temporary: packed matrices, and what one pass leaves for the next
 
-With lengths (`lengths.Batch`) there is one row per valid input instead of T * B.
+With lengths (`lengths.Batch`) there is one row per valid input instead of T * B. `memories` lists what a loop forward
+writes; on the way back it is read again.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from ...lang.graph import Graph
 from .after import column_order
 from .layout import BEFORE, NOW, STILL, Slot
-from .memory import Arguments, Array, width_of
+from .memory import Arguments, Array
 from .passes import Pass
 from .program import Kernel, Program
 
@@ -54,11 +56,42 @@ class Shape:
     threads: int
 
 
+@dataclass(frozen=True)
+class Memory:
+    """A tensor that a loop forward writes: [N, columns], or [B + N, columns] with the state before the first step."""
+
+    columns: int
+    started: bool = False
+    dtype: torch.dtype = torch.float32
+
+
+def memories(program: Program, training: bool, prepared: str, narrow: bool) -> dict[str, Memory]:
+    """What a loop forward writes for its results and for the way back, by name; arguments as in `Shape`."""
+    definition = program.plan.definition
+    results = definition.results
+    operands = program.narrowed("forward") if narrow else frozenset()
+
+    def total(nodes: Iterable[int]) -> int:
+        return sum(program.width(i) for i in nodes)
+
+    found = {f"state:{name}": Memory(program.width(i), True) for name, i in results.items()}
+    if narrow:
+        both = {name: i for name, i in results.items() if i in operands}
+        found |= {f"narrow:{name}": Memory(program.width(i), True, torch.bfloat16) for name, i in both.items()}
+        found["narrow"] = Memory(total(operands - set(results.values())), dtype=torch.bfloat16)
+    if training and program.kept:
+        found["saved"] = Memory(total(program.kept))
+    if prepared == "kernel" and training and program.needed_later:
+        found["hoisted"] = Memory(total(i for one in program.before(training, narrow).passes for i in one.stores))
+    return found
+
+
 class Frame:
     """The memory of one shape of run, and the arguments of its kernels."""
 
     def __init__(self, program: Program, shape: Shape, hoisted: Mapping[int, tuple[int, ...]]) -> None:
         """`hoisted`: strides of what torch computes before the loop, by node."""
+        self.memories = memories(program, shape.training, shape.prepared, shape.narrow)
         self.program, self.shape = program, shape
         self.machine, plan = program.machine, program.plan
         definition, graph = plan.definition, plan.definition.graph
@@ -85,9 +118,9 @@ class Frame:
                     for j in (i, graph.find("state")[name]):
                         self.operands[j] = self.arrays[j].narrowed(f"narrow:{name}")
             others = sorted(narrow - set(definition.results.values()))
-            beside, self.beside = self.side_by_side("narrow", others, shape.reverse)
+            beside, _ = self.side_by_side("narrow", others, shape.reverse)
             self.operands |= {i: a.narrowed("narrow") for i, a in beside.items()}
-        kept, self.saved = self.side_by_side("saved", program.kept if shape.training else (), shape.reverse)
+        kept, _ = self.side_by_side("saved", program.kept if shape.training else (), shape.reverse)
         self.arrays |= kept
         self.leaves: dict[int, Array] = {}
         for name, i in graph.find("input").items():
@@ -95,7 +128,6 @@ class Frame:
                 self.leaves[i] = self.sequence(f"input:{name}", dict(shape.strides)[name], shape.reverse)
         self.hoist: Arguments | None = None
         self.place: dict[int, int] = {}  # columns in "hoisted"
-        self.hoisted = 0
         if shape.prepared == "kernel":
             self._prepare()
         for i, strides in hoisted.items():
@@ -122,10 +154,11 @@ class Frame:
         program, shape = self.program, self.shape
         kernel = self.prepare_kernel = program.before(shape.training, shape.narrow)
         wanted = [i for one in kernel.passes for i in one.stores]
+        at = 0
         for i in wanted:
-            self.place[i] = self.hoisted
-            self.hoisted += self.width(i)
-        P = self.hoisted
+            self.place[i] = at
+            at += self.width(i)
+        P = self.hoisted = at
         narrow, self.before = self.side_by_side("narrow:before", sorted(program.narrowed("before")), False)
 
         def array(slot: Slot) -> Array:
@@ -163,8 +196,7 @@ class Frame:
 
     def width(self, i: int) -> int:
         """Numbers of a row of a node in memory."""
-        graph = self.program.plan.gradient.graph  # begins with all nodes of the forward graph
-        return width_of(graph.sizes[graph.nodes[i].size], self.machine)
+        return self.program.width(i)
 
     def sequence(self, name: str, strides: tuple[int, ...], backwards: bool) -> Array:
         """A tensor [T, B, ...], or [N, 1, ...] with lengths, over the steps of a loop."""
@@ -261,6 +293,28 @@ class Back:
             outside = Array("nothing") if strides is None else frame.sequence(f"seed:{name}", strides, backwards)
             grads[Slot(i, "outside")] = outside
         self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, operands, grads, backwards)
+        self.after: Arguments | None = None
+        if frame.program.finishes and shape.prepared != "table":
+            self._finish(frame)
+
+    def _finish(self, frame: Frame) -> None:
+        """The kernel for what follows the loop: the same for all inputs, as if they were rows of one step."""
+        program, shape, graph = frame.program, frame.shape, frame.program.plan.gradient.graph
+        kernel = self.after_kernel = program.after(shape.narrow)
+        wanted = program.plan.gradient.inputs["x"]
+        assert wanted is not None
+        self.width = frame.width(wanted)
+
+        def array(slot: Slot) -> Array:
+            if slot.node == wanted:
+                return Array("into", 0, self.width)
+            kept = Array("kept", self.place[slot.node], self.total)
+            return replace(kept, row=self.beside).narrowed("narrow:kept") if slot.name == "narrow" else kept
+
+        count, by_units = split(kernel, graph, 1, shape.rows, shape.threads)
+        head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
+        params = program.plan.definition.params
+        self.after = Arguments(kernel.layout, graph, params, frame.machine, head, count, array, shape.narrow)
 
 
 def barrier(count: int) -> dict[str, "int | Array"]:

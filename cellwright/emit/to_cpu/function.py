@@ -11,6 +11,10 @@ from ...errors import TargetError
 from .program import Program
 from .run import Done, backward, forward
 
+NO_SECOND = (
+    "the target 'cpu' has no gradient of a gradient; compute with the reference target: cellwright.use_target('torch')"
+)
+
 
 def scan(
     program: Program,
@@ -106,7 +110,4 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        raise TargetError(
-            "the target 'cpu' has no gradient of a gradient; compute with the reference target: "
-            "cellwright.use_target('torch')"
-        )
+        raise TargetError(NO_SECOND)

@@ -64,8 +64,7 @@ def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
     number = running.flatten().cumsum(0).view(steps, B) - 1  # the row in packed memory
     input_time = n - 1 - time if reverse else time.expand(steps, B)
     rows = (input_time * B + order)[running]
-    place = arange(B).expand(steps, B)
-    memory = torch.cat([place[:1], B + number])  # [1 + steps, B]: the memory of a state
+    memory = torch.cat([arange(B).unsqueeze(0), B + number])  # [1 + steps, B]: the memory of a state
     before = memory[:-1][running]
     # A thread's rows of one step are neighbours: those of its sequences that are still running.
     table = empty(threads, steps, 4, dtype=torch.int64)
@@ -74,7 +73,7 @@ def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
         table[j, :, 0] = first
         table[j, :, 1] = first + running[:, first:end].sum(1)
         table[j, :, 2] = (number[:, first] if end > first else 0) - first
-        table[j, 0, 3] = 0
+        table[j, :1, 3] = 0
         table[j, 1:, 3] = B + table[j, :-1, 2]
     final = memory[n, arange(B)]
     inverse = torch.empty_like(order)

@@ -93,7 +93,7 @@ class Arguments:
     ) -> None:
         self.count, self.panels = count, 0
         self._numbers: list[int] = []
-        self._places: list[tuple[int, str, int]] = []  # position, tensor, offset in bytes
+        self._places: list[tuple[int, str, int, int]] = []  # position, tensor; offset and step in bytes
         sizes = graph.sizes
         number, total = threads.addresses(count)
         head = {"thread_number": number, "thread_count": total, "yield_now": threads.yield_address(), **head}
@@ -121,14 +121,37 @@ class Arguments:
 
     def _add(self, value: "int | Array") -> None:
         if isinstance(value, Array):
-            self._places.append((len(self._numbers), value.name, value.bytes * value.offset))
+            offset, step = value.bytes * value.offset, value.bytes * value.step
+            self._places.append((len(self._numbers), value.name, offset, step))
             value = 0
         self._numbers.append(value)
 
-    def run(self, function: int, tensors: Mapping[str, Tensor]) -> None:
-        """Call the kernel on these tensors."""
-        base = {name: t.data_ptr() for name, t in tensors.items()}
-        arguments = type(self._template).from_buffer_copy(self._template)
-        for position, name, offset in self._places:
-            arguments[position] = base[name] + offset
+    def run(
+        self,
+        function: int,
+        tensors: Mapping[str, Tensor],
+        *,
+        first: int = 0,
+        moved: Mapping[str, int] | None = None,
+        **head: int,
+    ) -> None:
+        """Call the kernel on these tensors, from step `first` on.
+
+        moved: by how many bytes a tensor begins earlier or later than it is given. head: other entries of the head.
+        """
+        arguments = self.bind(tensors, first, moved or {})  # alive until the call is over
+        for name, value in head.items():
+            arguments[HEAD.index(name)] = value
         threads.run(function, ctypes.addressof(arguments), self.count)
+
+    def bind(
+        self, tensors: Mapping[str, Tensor], first: int = 0, moved: Mapping[str, int] | None = None
+    ) -> "ctypes.Array[ctypes.c_int64]":
+        """The arguments for these tensors, whose memory must stay where it is."""
+        base = {name: t.data_ptr() for name, t in tensors.items()}
+        for name, distance in (moved or {}).items():
+            base[name] += distance
+        arguments = type(self._template).from_buffer_copy(self._template)
+        for position, name, offset, step in self._places:
+            arguments[position] = base[name] + offset + first * step
+        return arguments

@@ -7,10 +7,12 @@ from typing import Any
 
 from ...lang.graph import LEAVES, ONE
 from ...lang.plan import Plan, Stage, stages
+from ..to_torch import beside_products
 from . import build
 from .kernel import emit
 from .layout import Layout
 from .machine import this_machine
+from .memory import width_of
 from .passes import Pass, inputs_of, lower, single
 
 
@@ -84,26 +86,74 @@ class Program:
         """What comes before the loop, for all inputs at once."""
         key = ("before", training, False, narrow)
         if key not in self._own:
-            plan = self.plan
-            graph, wanted = plan.definition.graph, set(plan.forward.carried)
-            if training:
-                back, late = plan.backward, plan.gradient.graph
-                used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
-                wanted |= {a for i in used for a in late.nodes[i].args}
-                wanted |= {w.source for w in back.weights if w.source is not None}
-            made = {i for s in plan.forward.hoisted for i in s.members if not single(graph, i)}
-            self._own[key] = self._kernel(key, lower(graph, plan.forward.hoisted, sorted(wanted & made)))
+            wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}
+            passes = lower(self.plan.definition.graph, self.plan.forward.hoisted, sorted(wanted))
+            self._own[key] = self._kernel(key, passes)
         return self._own[key]
+
+    def after(self, narrow: bool) -> Kernel:
+        """What follows the loop back: the gradient of x, for all inputs at once."""
+        key = ("after", True, False, narrow)
+        if key not in self._own:
+            wanted = self.plan.gradient.inputs["x"]
+            assert wanted is not None
+            self._own[key] = self._kernel(key, lower(self.plan.gradient.graph, self.plan.backward.after, [wanted]))
+        return self._own[key]
+
+    @cached_property
+    def finishes(self) -> bool:
+        """Whether a kernel can do that: products of what the loop has kept."""
+        back, wanted = self.plan.backward, self.plan.gradient.inputs["x"]
+        made = {i for s in back.after if s.product for i in s.product.results}
+        # The gradient of a state stands for a sum that only the loop can make.
+        if any(self.plan.gradient.graph.nodes[i].op == "grad" for i in _sources(back.after)):
+            return False
+        plain = all(not s.nodes and s.product and set(back.kept).issuperset(s.product.sources) for s in back.after)
+        return plain and made == {wanted}
+
+    @cached_property
+    def _prepared(self) -> set[int]:
+        """The nodes that are computed before the loop."""
+        graph = self.plan.definition.graph
+        return {i for s in self.plan.forward.hoisted for i in s.members if not single(graph, i)}
+
+    @cached_property
+    def needed_later(self) -> set[int]:
+        """Those of them that the way back needs too."""
+        back, graph = self.plan.backward, self.plan.gradient.graph
+        used = [*back.recomputed, *(i for s in (*back.loop, *back.after) for i in s.members)]
+        return self._prepared & {*(a for i in used for a in graph.nodes[i].args), *(w.source for w in back.weights)}
 
     @cached_property
     def prepares(self) -> bool:
         """Whether a kernel can do what comes before the loop: products of inputs and elementwise work."""
         graph, stages = self.plan.definition.graph, self.plan.forward.hoisted
         timed = graph.depends(graph.find("input").values())
-        made = [i for s in stages for i in s.members if not single(graph, i)]
         sources = {i for s in stages if s.product for i in s.product.sources}
         plain = all(i in timed and graph.nodes[i].size != ONE for i in sources)
-        return plain and all(i in timed and graph.nodes[i].op != "sum" and graph.nodes[i].size != ONE for i in made)
+        return plain and all(
+            i in timed and graph.nodes[i].op != "sum" and graph.nodes[i].size != ONE for i in self._prepared
+        )
+
+    def preparer(self, floating: bool, rows: int) -> str:
+        """Who computes what comes before the loop (`frame.Shape`), for x of floats or integers in [T, B] = `rows`."""
+        if not floating and not self._one_hot and self.plan.definition.input_size <= 2 * rows:
+            return "table"
+        return "kernel" if floating and self.prepares else "torch"
+
+    @cached_property
+    def _one_hot(self) -> bool:
+        graph = self.plan.definition.graph
+        return beside_products(graph, graph.find("input")["x"])
+
+    def width(self, i: int) -> int:
+        """Numbers of a row of a node in memory."""
+        return width_of(self.units(i), self.machine)
+
+    def units(self, i: int) -> int:
+        """Numbers of a row of a node."""
+        graph = self.plan.gradient.graph  # begins with all nodes of the forward graph
+        return graph.sizes[graph.nodes[i].size]
 
     def _forward_passes(self, training: bool) -> list[Pass]:
         plan = self.plan
@@ -128,6 +178,8 @@ class Program:
     def narrowed(self, kind: str) -> frozenset[int]:
         """The nodes that a kernel also stores as operands of products in bfloat16."""
         plan = self.plan
+        if kind == "after":
+            return frozenset()
         if kind == "backward":
             back = plan.backward
             late = {i for s in back.after if s.product for i in s.product.sources}
@@ -141,9 +193,9 @@ class Program:
     def _kernel(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Kernel:
         whole, (kind, _, looked_up, narrow) = (self._form, *key), key
         if whole not in _kernels:
-            plan, back = self.plan, kind == "backward"
+            plan, back = self.plan, kind in ("backward", "after")
             graph = plan.gradient.graph if back else plan.definition.graph
-            flows = frozenset(i for i in plan.gradient.states.values() if i is not None and back)
+            flows = frozenset(i for i in plan.gradient.states.values() if i is not None and kind == "backward")
             chosen = self.tabled if looked_up else frozenset()
             before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
             also = self.narrowed(str(kind)) if narrow else None
@@ -162,6 +214,14 @@ class Program:
         loop = self.loop_nodes - set(self.plan.definition.results.values())
         sources = {s.product.sources[0] for s in self.plan.forward.loop if s.product}
         return sorted((set(self.plan.backward.saved) | sources) & loop)
+
+    @cached_property
+    def timed(self) -> list[int]:
+        """The nodes outside of the loop that differ from step to step, but for the inputs themselves."""
+        graph = self.plan.definition.graph
+        outside = graph.depends(graph.find("input").values()) - self.loop_nodes
+        made = {i for s in self.plan.forward.hoisted for i in s.members}
+        return sorted(outside & made)
 
     @cached_property
     def tabled(self) -> frozenset[int]:

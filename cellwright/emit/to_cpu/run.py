@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...lang.graph import ONE
-from ..to_torch import Gradients, begin, beside_products
+from ...lang.plan import Stage
+from ..to_torch import Gradients, begin
 from . import threads
 from .after import after_loop
 from .frame import Frame, Shape
@@ -16,6 +17,7 @@ from .lengths import Batch, batch_of
 from .memory import empty, readable, side_by_side, zeros
 from .program import Program
 
+TURN = 2**20  # numbers between what comes before the loop and the loop, at a time
 FRAMES = 64  # of one program; beyond, they are made anew
 
 
@@ -44,45 +46,92 @@ def forward(
     training: bool,
     valid: Tensor | None = None,
     narrow: bool = False,
+    whole: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Done]:
     """Run the loop: states after every step [T, B, n] and the last ones [B, n], by name, and what the way back needs.
 
     The arguments are those of `to_torch.run`, in float32. `valid` [T, B]: true at the first steps of each sequence;
     in the padding the states stay as they are. `narrow`: operands of products are rounded to bfloat16 (x may be so
-    already); sums and states are float32.
+    already); sums and states are float32. `whole`: what a loop writes has its sizes without lengths, then zeros.
     """
-    definition, graph = program.plan.definition, program.plan.definition.graph
+    definition = program.plan.definition
+    T, B = inputs["x"].shape[:2]
+    done = lay_out(program, weights, inputs, reverse, training, valid, narrow)
+    frame, batch, tensors = done.frame, done.batch, done.tensors
+    rows = frame.shape.rows
+    if batch is not None:
+        state = {name: v[batch.order] for name, v in state.items()}
+    room = T * B if whole else rows
+    for name, one in frame.memories.items():
+        tensors[name] = empty(room + B if one.started else room, one.columns, dtype=one.dtype)
+        if room > rows:
+            tensors[name][-(room - rows) :] = 0
+    for name in definition.results:
+        memory, units = tensors[f"state:{name}"], definition.state_size(name)
+        first = memory[rows:] if reverse and batch is None else memory[:B]
+        first[:, :units] = state[name]
+        if memory.shape[1] > units:
+            first[:, units:] = 0
+        if f"narrow:{name}" in frame.memories:
+            operand = tensors[f"narrow:{name}"]
+            (operand[rows:] if reverse and batch is None else operand[:B]).copy_(first)
+    _loop(frame, tensors)
+    every, last = {}, {}
+    for name in definition.results:
+        memory = tensors[f"state:{name}"]
+        units = definition.state_size(name)
+        if batch is None:
+            steps_of = memory.view(T + 1, B, -1)
+            every[name] = steps_of[:T, :, :units] if reverse else steps_of[1:, :, :units]
+            last[name] = steps_of[0 if reverse else T, :, :units]
+        else:
+            every[name] = memory[batch.after, :units]
+            last[name] = memory[batch.last, :units]
+    return every, last, done
+
+
+def lay_out(
+    program: Program,
+    weights: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    reverse: bool,
+    training: bool,
+    valid: Tensor | None,
+    narrow: bool,
+    shared: int = 0,
+    made: Mapping[int, Tensor] | None = None,
+) -> Done:
+    """A run before its loop; arguments as in `forward`.
+
+    shared: number of threads among which sequences with lengths are dealt; 0: as many as there are. made: nodes before
+    the loop that are known already (`timed`).
+    """
+    graph = program.plan.definition.graph
     T, B = inputs["x"].shape[:2]
     most = threads.threads()
     batch = None
     if valid is not None:
-        batch = batch_of(valid, reverse, most if 64 * most <= T * B else 1)
+        batch = batch_of(valid, reverse, shared or (most if 64 * most <= T * B else 1))
         inputs = {name: v.flatten(0, 1)[batch.rows].unsqueeze(1) for name, v in inputs.items()}
-        state = {name: v[batch.order] for name, v in state.items()}
         most = len(batch.table)
-    state = {name: v.float() for name, v in state.items()}
     weights = {name: w.float().contiguous() for name, w in weights.items()}
     inputs = {name: v.float() if v.is_floating_point() and name != "x" else v for name, v in inputs.items()}
     x = inputs["x"]
-    whole = not x.is_floating_point() and not beside_products(graph, graph.find("input")["x"])
     rows = T * B if batch is None else batch.size
     inner = True
-    if whole and definition.input_size <= 2 * rows:
-        prepared = "table"
-    elif program.prepares and x.is_floating_point():
-        prepared = "kernel"
+    prepared = program.preparer(x.is_floating_point(), T * B)
+    if prepared == "kernel":
         if narrow:
             x16 = x.to(torch.bfloat16)
             # Pairs are read; the last one of a row must not reach into the next.
             x16 = _rows(F.pad(x16, (0, x.shape[2] % 2)) if x.shape[2] % 2 else x16, False)[0]
         x, inner = _rows(x.float(), len(inputs) == 1 and not narrow)
-    else:
-        prepared = "torch"
+    elif prepared == "torch":
         x = x.float() if x.is_floating_point() else x
     given = {name: side_by_side(v) for name, v in (inputs | {"x": x}).items()}
     nodes: dict[int, Tensor | float] = {}
     if prepared != "kernel":
-        nodes = _before(program, weights, given, next(iter(state.values())), prepared == "table")
+        nodes = _before(program, weights, given, prepared == "table", made or {})
     tensors: dict[str, Tensor] = dict(weights)
     for name, v in given.items():
         if v.is_floating_point():
@@ -100,53 +149,54 @@ def forward(
             one = graph.nodes[i].size == ONE
             value = value if value.dim() == 1 or prepared == "table" else value.expand(*x.shape[:2], value.shape[-1])
             tensors[f"node:{i}"] = value if one else readable(value, program.machine)
-
+    if batch is not None:
+        tensors["table"] = batch.table
     strides = tuple((n, v.stride()) for n, v in given.items() if v.is_floating_point())
     steps = T if batch is None else batch.steps
     shape = Shape(steps, B, rows, batch is not None, reverse, training, prepared, inner, narrow, strides, most)
     frame = _frame(program, shape, {i: tensors[f"node:{i}"].stride() for i in nodes if f"node:{i}" in tensors})
-    if frame.hoist:
-        tensors["hoisted"] = empty(rows, frame.hoisted)
-        if narrow:
-            tensors["narrow:before"] = empty(rows, frame.before, dtype=torch.bfloat16)
-        tensors["panels"] = empty(frame.hoist.panels)
-        tensors["barrier"] = _barrier(most)
-        frame.hoist.run(frame.prepare_kernel.address, tensors)
-    if batch is not None:
-        tensors["table"] = batch.table
-    for name, i in definition.results.items():
-        units = definition.state_size(name)
-        memory = empty(rows + B, frame.width(i))
-        first = memory[rows:] if reverse and batch is None else memory[:B]
-        first[:, :units] = state[name]
-        if memory.shape[1] > units:
-            first[:, units:] = 0
-        tensors[f"state:{name}"] = memory
-        if i in frame.operands:
-            tensors[f"narrow:{name}"] = operand = torch.empty_like(memory, dtype=torch.bfloat16)
-            (operand[rows:] if reverse and batch is None else operand[:B]).copy_(first)
-    if narrow:
-        tensors["narrow"] = empty(rows, frame.beside, dtype=torch.bfloat16)
-    if frame.saved:
-        tensors["saved"] = empty(rows, frame.saved)
-    tensors["panels"] = empty(frame.loop.panels)
-    tensors["temporary"] = empty(frame.temporary)
-    tensors["barrier"] = _barrier(most)
-    frame.loop.run(frame.kernel.address, tensors)
-    for name in ("panels", "temporary", "barrier"):
-        del tensors[name]
-    every, last = {}, {}
-    for name in definition.results:
-        memory = tensors[f"state:{name}"]
-        units = definition.state_size(name)
-        if batch is None:
-            steps_of = memory.view(T + 1, B, -1)
-            every[name] = steps_of[:T, :, :units] if reverse else steps_of[1:, :, :units]
-            last[name] = steps_of[0 if reverse else T, :, :units]
-        else:
-            every[name] = memory[batch.after, :units]
-            last[name] = memory[batch.last, :units]
-    return every, last, Done(frame, batch, weights, inputs | {"x": x}, tensors, nodes)
+    return Done(frame, batch, weights, inputs | {"x": x}, tensors, nodes)
+
+
+def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
+    """What comes before the loop, and the loop: in turns of some steps, if what lies between them is large.
+
+    Then it need not go through the machine's memory, and takes little of it.
+    """
+    shape, steps = frame.shape, frame.shape.steps
+    loop = tensors | {
+        "panels": empty(frame.loop.panels),
+        "temporary": empty(frame.temporary),
+        "barrier": _barrier(shape.threads),
+    }
+    if frame.hoist is None:
+        frame.loop.run(frame.kernel.address, loop)
+        return
+    per_step = shape.batch * frame.hoisted
+    if shape.inner and not shape.ragged and "hoisted" not in tensors:
+        steps = min(steps, max(1, TURN // max(1, per_step)))
+    rows = shape.rows if steps == shape.steps else steps * shape.batch
+    if "hoisted" not in loop:
+        loop["hoisted"] = empty(rows, frame.hoisted)
+    before = loop | {"panels": empty(frame.hoist.panels)}
+    if shape.narrow:
+        before["narrow:before"] = empty(rows, frame.before, dtype=torch.bfloat16)
+    if steps == shape.steps:
+        frame.hoist.run(frame.prepare_kernel.address, before)
+        frame.loop.run(frame.kernel.address, loop)
+        return
+    for k in range(0, shape.steps, steps):
+        count = min(steps, shape.steps - k)
+        time = shape.steps - k - count if shape.reverse else k  # the first step of these, in the order of the inputs
+        inputs = {
+            name: time * shape.batch * frame.between_rows(t.stride()) * t.element_size()
+            for name, t in before.items()
+            if name.startswith(("input:", "narrow:x"))
+        }
+        packed = int(k > 0)
+        frame.hoist.run(frame.prepare_kernel.address, before, moved=inputs, rows=count * shape.batch, packed=packed)
+        here = {"hoisted": -4 * time * per_step}
+        frame.loop.run(frame.kernel.address, loop, first=k, moved=here, steps=count, packed=packed)
 
 
 def _rows(x: Tensor, alone: bool) -> tuple[Tensor, bool]:
@@ -165,18 +215,24 @@ def _rows(x: Tensor, alone: bool) -> tuple[Tensor, bool]:
 
 
 def _before(
-    program: Program, weights: Mapping[str, Tensor], given: Mapping[str, Tensor], like: Tensor, table: bool
+    program: Program,
+    weights: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    table: bool,
+    made: Mapping[int, Tensor],
 ) -> dict[int, Tensor | float]:
-    """What comes before the loop, by torch; for a table once for each symbol."""
+    """What comes before the loop, by torch; for a table once for each symbol. `made`: what is known already."""
     plan = program.plan
     graph, size = plan.definition.graph, plan.definition.input_size
     inputs = dict(given)
     if table:
-        inputs["x"] = torch.arange(size, device=like.device).view(-1, 1)
-    step = begin(plan, graph, weights, inputs, like)
+        inputs["x"] = torch.arange(size, device="cpu").view(-1, 1)
+    step = begin(plan, graph, weights, inputs, empty(0))
     step.lead = (size, 1) if table else tuple(given["x"].shape[:2])
+    step.values |= made
     for stage in plan.forward.hoisted:
-        step.stage(stage)
+        product = None if stage.product is None or stage.product.results[0] in made else stage.product
+        step.stage(Stage(product, tuple(i for i in stage.nodes if i not in made)))
     return {i: v for i, v in step.values.items() if graph.nodes[i].op not in ("const", "count")}
 
 
@@ -226,7 +282,7 @@ def backward(
         if seed is not None:
             tensors[f"seed:{name}"] = seed = side_by_side(seed)
         seeds[name] = seed
-    tensors["nothing"] = zeros(max(frame.width(i) for i in definition.results.values()))
+    tensors["nothing"] = zeros(max(map(frame.width, definition.results.values())))
     back = frame.back(seeds)
     kept = tensors["kept"] = empty(rows, back.total)
     if frame.shape.narrow:
@@ -257,7 +313,14 @@ def backward(
             return whole.narrow(1, first, sum(units))
         return torch.cat([whole.narrow(1, back.place[i], n) for i, n in zip(nodes, units, strict=True)], 1)
 
-    result = after_loop(program, done, columns, states, to_input)
+    into: Tensor | bool = to_input
+    if to_input and back.after is not None:
+        tensors |= {"into": empty(rows, back.width), "panels": empty(back.after.panels)}
+        tensors["barrier"] = _barrier(frame.shape.threads)
+        back.after.run(back.after_kernel.address, tensors)
+        x = done.inputs["x"]
+        into = tensors["into"].view(*x.shape[:2], -1)[..., : x.shape[2]]
+    result = after_loop(program, done, columns, states, into)
     if batch is not None and "x" in result.inputs:
         x = result.inputs["x"].flatten(0, 1)
         whole = x.new_zeros(batch.valid.numel(), x.shape[1]).index_copy_(0, batch.rows, x)

@@ -79,6 +79,13 @@ class Vectors:
         function = self.b.module.globals.get(name) or ir.Function(self.b.module, kind, name)
         return self.b.call(function, [pointer, ir.Constant(I32, 4), inside, self.splat(0.0)])
 
+    def store_some(self, value: ir.Value, pointer: ir.Value, inside: ir.Value) -> None:
+        """The lanes that are inside, to memory that may end after them."""
+        kind = ir.FunctionType(ir.VoidType(), [self.type, PTR, I32, inside.type])
+        name = f"llvm.masked.store.v{self.lanes}f32.p0"
+        function = self.b.module.globals.get(name) or ir.Function(self.b.module, kind, name)
+        self.b.call(function, [value, pointer, ir.Constant(I32, 4), inside])
+
     def transposed(self, rows: Sequence[ir.Value]) -> list[ir.Value]:
         """The columns of a square: blocks beside the diagonal change places, then those within them."""
         lines, half = list(rows), 1
@@ -316,6 +323,16 @@ class Vectors:
         while half:
             turned = [(lane + half) % self.lanes for lane in range(self.lanes)]
             value = self.b.fadd(value, self.b.shuffle_vector(value, undefined, ir.Constant(self.ints, turned)))
+            half //= 2
+        return value
+
+    def greatest(self, value: ir.Value) -> ir.Value:
+        """The largest of all lanes, in all lanes."""
+        undefined = ir.Constant(self.type, ir.Undefined)
+        half = self.lanes // 2
+        while half:
+            turned = ir.Constant(self.ints, [(lane + half) % self.lanes for lane in range(self.lanes)])
+            value = self.larger(value, self.b.shuffle_vector(value, undefined, turned), ">")
             half //= 2
         return value
 
