@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellwright import Equations, tanh
+from cellwright import Equations, log, tanh
 from cellwright.cells import GRU, LSTM, Elman
 from cellwright.emit.to_torch import run, run_back
 from cellwright.lang import Plan, with_reset, with_valid
@@ -25,6 +25,15 @@ class Norms(Equations):
         c = 0.9 * c + tanh(q) * self.scale("p", b)
         h = tanh(c + self.linear("s", s, matrix="s"))
         return h, c, 0.5 * s + self.linear("o", h * a, matrix="o", size="small_size")
+
+
+class Logarithm(Equations):
+    """The operand of a product is -inf where a state is zero: in the lanes of a register beyond the last unit."""
+
+    states = "h"
+
+    def step(self, x: Any, h: Any) -> Any:
+        return 1.5 + tanh(self.linear("a", log(h * h)) + self.linear("b", x))
 
 
 CELLS: dict[str, Any] = {

@@ -12,7 +12,7 @@ import cellwright
 from cellwright.emit import to_torch
 from cellwright.emit.to_cpu import Program, machine, scan
 from cellwright.lang import Plan, with_reset
-from tests.problems import CELLS, F64, problem
+from tests.problems import CELLS, F64, Logarithm, problem
 
 needs_bfloat16 = pytest.mark.skipif(
     not machine.this_machine().bfloat16, reason="this processor has no products of bfloat16"
@@ -165,6 +165,16 @@ def test_one_row_spoils_no_other(name: str, I: int) -> None:
     first = next(iter(state))
     assert spoilt[first][1:, 2].isnan().all()
     assert torch.equal(spoilt[first][0], clean[first][0])
+
+
+def test_what_lies_beyond_the_last_unit_reaches_no_product() -> None:
+    """The sixth of five units is read as the second of a pair."""
+    plan, weights, inputs, state, _ = problem(Logarithm(3, 5), 4, 2, False, False)
+    leaves = {n: w.requires_grad_() for n, w in weights.items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        states, _ = scan(Program(plan), leaves, inputs, state, False)
+    assert states["h"].isfinite().all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(states["h"].sum(), list(leaves.values())))
 
 
 @pytest.mark.parametrize("target", ["cpu", "torch"])

@@ -1,13 +1,18 @@
 """Where the values of a run lie, worked out once for each shape of a call.
 
-Memory of a run, all in float32:
+Memory of a run, in float32 unless it says bfloat16:
 
 state:NAME   [(T + 1) * B, width]: the state before the first step, then after each
 narrow:NAME  the same in bfloat16, if it is an operand of products
+narrow, narrow:before, narrow:kept   [T * B, widths] in bfloat16: other operands of products, made by the loop, by the
+             kernel before it, and by the loop back
+narrow:x     [T * B, I] in bfloat16: x, with a zero after an odd number of features
 saved        [T * B, widths]: what the loop keeps for the way back
 hoisted      [T * B, widths]: what was computed before the loop; in the order of x
 kept         [T * B, widths]: the gradients that the loop back leaves for the products after it
 carried:NAME [B, width]: the gradient of a state on its way back
+seed:NAME    [T * B, units]: the gradients of a state that come from outside; "nothing", zeros, where there are none
+input:NAME, node:I, ids   what is given: x and masks, what torch has computed before the loop, symbols as row numbers
 panels, temporary: packed matrices, and what one pass leaves for the next
 
 With lengths (`lengths.Batch`) there is one row per valid input instead of T * B. `memories` lists what a loop forward

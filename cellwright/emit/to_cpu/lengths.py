@@ -17,12 +17,14 @@ class Batch:
     dealt out to the threads like cards, longest first, so that each has as much to do; those of one thread are
     neighbours. Against time, each sequence begins with its own last input.
 
+    steps: those of the longest sequence.
     rows: [N] indices into [T * B] of the valid inputs, in the order of the loop.
     order: [B] sequences by their place.
     table: [threads, steps, 4] as the kernel reads it (`kernel.rows`), for the loop forward, and for the way back.
     before: [N] where in the memory of a state [B + N] the state before each row lies.
     after: [T, B] where in it the state after each input lies; in the padding, the state that stays.
     last: [B] the same after the last valid step.
+    valid: [T, B] as given: the padding is false.
     """
 
     steps: int
