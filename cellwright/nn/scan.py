@@ -149,7 +149,7 @@ def scan(
         every: also give all states after every step.
     """
     like = next(iter(state.values()))
-    T = len(x)
+    T = x.shape[0]  # len(x) would tie a graph of torch.export to this number
     traced = torch.compiler.is_compiling()
     if valid is not None and not traced and not valid.any():
         x, valid, reset = x[:0], None, None
@@ -161,7 +161,7 @@ def scan(
             # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
         inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
-    if not len(x):
+    if not T or not x.shape[0]:
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.
         output = sum(
@@ -186,6 +186,8 @@ def scan(
     else:
         if valid is not None:
             inputs |= {"x": _filled(x, valid), "valid": valid.unsqueeze(-1).to(like.dtype)}
+        if traced:
+            _plan_forward(program, reset is not None, valid is not None)
         plan = program.plan(reset is not None, valid is not None)
         lists = to_torch.run(plan, weights, inputs, state, reverse).states
         wanted = list(lists) if every else list(lists)[:1]
@@ -195,6 +197,12 @@ def scan(
     if valid is not None:
         output = torch.where(valid.unsqueeze(-1), output, torch.zeros_like(output))
     return Scanned(output, states if every else {}, last)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _plan_forward(program: Program, reset: bool, valid: bool) -> bool:
+    """Make a plan before torch.compile looks at it: planning is no part of a graph."""
+    return bool(program.plan(reset, valid).forward)
 
 
 def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...lang.graph import Graph
 from .after import column_order
 from .layout import BEFORE, NOW, STILL, Slot
-from .memory import Arguments, Array, width_of
+from .memory import Arguments, Array
 from .passes import Pass
 from .program import Kernel, Program
 
