@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..emit import to_torch
 from ..errors import TargetError
-from ..lang import Definition, Plan, with_reset, with_valid
+from ..lang import Definition, Plan, show, with_reset, with_valid
 
 try:
     from ..emit import to_cpu
@@ -108,6 +108,35 @@ class Program:
         if reset not in self._compiled:
             self._compiled[reset] = to_cpu.Program(self.plan(reset, False))
         return self._compiled[reset]
+
+
+def source(programs: Mapping[str, Program], target: str | None) -> str:
+    """What a target runs for some cells, by the names of their places: each form of cell once.
+
+    "cpu": the LLVM modules that training on float32 inputs compiles; they serve all sizes. "torch": the equations and
+    their plan, which it follows step by step. None: the target in use. TargetError: there is no such target, it is
+    absent, or it cannot run the cell.
+    """
+    target = current_target() if target is None else _known(target)
+    places: dict[Hashable, list[str]] = {}
+    parts: dict[Hashable, list[tuple[str, str]]] = {}
+    for place, program in programs.items():
+        if target == "torch":
+            found = [("", show.text(program.definition))]
+            key: Hashable = found[0][1]
+        else:
+            compiled = program.compiled(False)
+            if compiled.refusal:
+                name = program.definition.name
+                raise TargetError(f"the target 'cpu' cannot run {name}: {compiled.refusal}; use the target 'torch'")
+            key = compiled.form
+            found = parts[key] if key in parts else [(f", {k}", text) for k, text in compiled.source().items()]
+        parts[key] = found
+        places.setdefault(key, []).append(f"{program.definition.name} {place}".strip())
+    mark = {"torch": "#", "cpu": ";"}[target]
+    return "\n".join(
+        f"{mark} {' and '.join(places[key])}{what}\n{text.strip()}\n" for key in parts for what, text in parts[key]
+    )
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,10 @@ def _check_symbols(x: Tensor, valid: Tensor | None, input_size: int, owner: str)
 
 
 def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
-    """[T, B] of bool from the lengths; None without lengths, or when all sequences are full."""
+    """[T, B] of bool from the lengths; None without lengths, or when all sequences are full.
+
+    InputError for wrong lengths; in a graph of torch.compile a RuntimeError when it runs.
+    """
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):
@@ -167,12 +170,11 @@ def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
     if torch.compiler.is_compiling():
         # A graph has no branches that depend on values, and its text must not depend on T.
         torch._assert_async(~wrong.any(), "got lengths outside of 0 to T, the steps of the input")
-        return torch.arange(T, device=device).unsqueeze(1) < lengths
-    if wrong.any():
+    elif wrong.any():
         where = int(wrong.nonzero()[0])
         raise InputError(f"got the length {int(lengths[where])} for sequence {where}, expected 0 to T = {T}")
     valid: Tensor = torch.arange(T, device=device).unsqueeze(1) < lengths
-    return None if valid.all() else valid
+    return None if not torch.compiler.is_compiling() and valid.all() else valid
 
 
 def _reset(reset: Any, T: int, B: int, batched: bool, batch_first: bool, device: torch.device) -> Tensor | None:

@@ -91,12 +91,12 @@ def _stages_after(
         step.values |= begin(plan, graph, done.weights, done.inputs, like).values
         known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted")}
         step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
-        step.values |= {i: columns([i]).unflatten(0, (T, B)) for i in back.kept}
+        step.values |= {i: columns([i]).view(T, B, graph.sizes[graph.nodes[i].size]) for i in back.kept}
     for stage in back.after:
         if stage.product and set(back.kept).issuperset(stage.product.sources):
             rows = step.rows(stage.product.matrix, stage.product.parts)
             into = _multiply(columns(stage.product.sources, True), rows)
-            step.values[stage.product.results[0]] = into.unflatten(0, (T, B))
+            step.values[stage.product.results[0]] = into.view(T, B, into.shape[1])
         elif stage.product:
             step.product(stage.product)
         step.stage(Stage(None, stage.nodes))

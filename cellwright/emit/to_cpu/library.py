@@ -208,7 +208,7 @@ def _left(done: Done, room: int) -> list[Tensor]:
         value = done.nodes[i]
         assert isinstance(value, Tensor)
         memory = torch.zeros(room, program.units(i), dtype=torch.float32)
-        memory[: shape.rows].unflatten(0, done.inputs["x"].shape[:2]).copy_(value)
+        memory[: shape.rows].view(*done.inputs["x"].shape[:2], program.units(i)).copy_(value)
         found.append(memory)
     return [*found, torch.tensor([shape.threads])]
 
@@ -230,7 +230,7 @@ def _done(
     written = memories(program, True, prepared, narrow)
     nodes = dict(zip(program.timed, left[len(written) : -1], strict=False)) if prepared == "torch" else {}
     lead = (T, B) if valid is None else (rows, 1)
-    made = {i: v[:rows].unflatten(0, lead) for i, v in nodes.items()}
+    made = {i: v[:rows].view(*lead, v.shape[1]) for i, v in nodes.items()}
     done = lay_out(program, weights, _inputs(x, masks), reverse, True, valid, narrow, int(left[-1]), made)
     for (name, one), memory in zip(written.items(), left, strict=False):
         done.tensors[name] = memory[: rows + B if one.started else rows]
