@@ -224,13 +224,23 @@ def show(
     inputs: Annotated[int, typer.Option("--input", help="features of an input, to count the weights")] = 128,
     hidden: Annotated[int, typer.Option(help="units, to count the weights")] = 128,
     latex: Annotated[bool, typer.Option("--latex", help="as LaTeX")] = False,
+    target: Annotated[
+        str | None, typer.Option(metavar="cpu|torch", help="the code that this target runs", show_default=False)
+    ] = None,
 ) -> None:
-    """The equations of a cell, as they are understood."""
+    """The equations of a cell, as they are understood, or the code that they become."""
+    if latex and target is not None:
+        raise OptionError("--latex and --target show different things; give one of them")
     from ..cells import find
     from ..emit.to_latex import latex as as_latex
     from ..lang.show import text as as_text
 
     definition = find(cell)(inputs, hidden, **_cell_options(options)).definition()
+    if target is not None:
+        from ..nn.scan import Program, source
+
+        typer.echo(source({"": Program(definition)}, target), nl=False)
+        return
     typer.echo(as_latex(definition) if latex else as_text(definition))
 
 

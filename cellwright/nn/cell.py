@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .. import cells
 from ..errors import CellError, InputError
 from ..lang import Equations
-from .scan import Program, scan
+from .scan import Program, scan, source
 from .sequences import check_state, read, reference, state_values
 from .weights import initialise, new_parameters, weights_of
 
@@ -100,6 +100,10 @@ class Cell(Equations, nn.Module):
         scanned = scan(self._program, weights, batch.x, before)
         after = tuple(s.squeeze(0) if single else s for s in scanned.last.values())
         return after[0], after[0] if len(after) == 1 else after
+
+    def source(self, target: str | None = None) -> str:
+        """The code that a target runs for the cell; see `Recurrent.source`."""
+        return source({"": self._program}, target)
 
     def extra_repr(self) -> str:
         """What `print` shows."""

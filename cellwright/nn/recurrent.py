@@ -14,7 +14,7 @@ from ..errors import InputError, OptionError
 from ..lang import Definition, Equations
 from ..lang.cell import positive
 from .cell import Cell
-from .scan import Program, scan
+from .scan import Program, scan, source
 from .sequences import check_state, read, reference, state_values
 from .weights import initialise, new_parameters, weights_of
 
@@ -126,6 +126,16 @@ class Recurrent(nn.Module):
 
     def flatten_parameters(self) -> None:
         """Nothing to do: here for code written for torch.nn."""
+
+    def source(self, target: str | None = None) -> str:
+        """The code that a target runs for the layers, each form of cell once.
+
+        "cpu": the LLVM modules that training on float32 inputs compiles, before the loop, forward and back. "torch":
+        equations and plan, which the reference follows. None: the target in use.
+
+        TargetError: an unknown target, or one that cannot run here.
+        """
+        return source({f"(layer {k})": program for k, program in enumerate(self._programs)}, target)
 
     def _weights(self, layer: int, suffix: str) -> dict[str, Tensor]:
         return weights_of(self, self.definitions[layer], f"_l{layer}{suffix}")

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..emit import to_torch
 from ..errors import TargetError
-from ..lang import Definition, Plan, with_reset, with_valid
+from ..lang import Definition, Plan, show, with_reset, with_valid
 
 try:
     from ..emit import to_cpu
@@ -110,6 +110,35 @@ class Program:
         return self._compiled[reset]
 
 
+def source(programs: Mapping[str, Program], target: str | None) -> str:
+    """What a target runs for some cells, by the names of their places: each form of cell once.
+
+    "cpu": the LLVM modules that training on float32 inputs compiles; they serve all sizes. "torch": the equations and
+    their plan, which it follows step by step. None: the target in use. TargetError: there is no such target, it is
+    absent, or it cannot run the cell.
+    """
+    target = current_target() if target is None else _known(target)
+    places: dict[Hashable, list[str]] = {}
+    parts: dict[Hashable, list[tuple[str, str]]] = {}
+    for place, program in programs.items():
+        if target == "torch":
+            found = [("", show.text(program.definition))]
+            key: Hashable = found[0][1]
+        else:
+            compiled = program.compiled(False)
+            if compiled.refusal:
+                name = program.definition.name
+                raise TargetError(f"the target 'cpu' cannot run {name}: {compiled.refusal}; use the target 'torch'")
+            key = compiled.form
+            found = parts[key] if key in parts else [(f", {k}", text) for k, text in compiled.source().items()]
+        parts[key] = found
+        places.setdefault(key, []).append(f"{program.definition.name} {place}".strip())
+    mark = {"torch": "#", "cpu": ";"}[target]
+    return "\n".join(
+        f"{mark} {' and '.join(places[key])}{what}\n{text.strip()}\n" for key in parts for what, text in parts[key]
+    )
+
+
 @dataclass(frozen=True)
 class Scanned:
     """What a scan gives.
@@ -149,7 +178,7 @@ def scan(
         every: also give all states after every step.
     """
     like = next(iter(state.values()))
-    T = len(x)
+    T = x.shape[0]  # len(x) would tie a graph of torch.export to this number
     traced = torch.compiler.is_compiling()
     if valid is not None and not traced and not valid.any():
         x, valid, reset = x[:0], None, None
@@ -161,7 +190,7 @@ def scan(
             # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
         inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
-    if not len(x):
+    if not T or not x.shape[0]:
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.
         output = sum(
@@ -186,6 +215,8 @@ def scan(
     else:
         if valid is not None:
             inputs |= {"x": _filled(x, valid), "valid": valid.unsqueeze(-1).to(like.dtype)}
+        if traced:
+            _plan_forward(program, reset is not None, valid is not None)
         plan = program.plan(reset is not None, valid is not None)
         lists = to_torch.run(plan, weights, inputs, state, reverse).states
         wanted = list(lists) if every else list(lists)[:1]
@@ -195,6 +226,12 @@ def scan(
     if valid is not None:
         output = torch.where(valid.unsqueeze(-1), output, torch.zeros_like(output))
     return Scanned(output, states if every else {}, last)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _plan_forward(program: Program, reset: bool, valid: bool) -> bool:
+    """Make a plan before torch.compile looks at it: planning is no part of a graph."""
+    return bool(program.plan(reset, valid).forward)
 
 
 def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:

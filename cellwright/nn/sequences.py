@@ -135,8 +135,8 @@ def _check_x(
 
 
 def _check_symbols(x: Tensor, valid: Tensor | None, input_size: int, owner: str) -> None:
-    if x.is_floating_point() or not x.numel():
-        return
+    if x.is_floating_point() or not x.numel() or torch.compiler.is_compiling():
+        return  # in a graph, the look-up itself refuses what is no symbol
     wrong = (x < 0) | (x >= input_size)
     if valid is not None:
         wrong = wrong & valid
@@ -148,7 +148,10 @@ def _check_symbols(x: Tensor, valid: Tensor | None, input_size: int, owner: str)
 
 
 def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
-    """[T, B] of bool from the lengths; None without lengths, or when all sequences are full."""
+    """[T, B] of bool from the lengths; None without lengths, or when all sequences are full.
+
+    InputError for wrong lengths; in a graph of torch.compile a RuntimeError when it runs.
+    """
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):
@@ -164,11 +167,14 @@ def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
         raise InputError(f"got lengths of shape {tuple(lengths.shape)}, expected [{B}], one per sequence of the batch")
     lengths = lengths.to(device)
     wrong = (lengths < 0) | (lengths > T)
-    if wrong.any():
+    if torch.compiler.is_compiling():
+        # A graph has no branches that depend on values, and its text must not depend on T.
+        torch._assert_async(~wrong.any(), "got lengths outside of 0 to T, the steps of the input")
+    elif wrong.any():
         where = int(wrong.nonzero()[0])
         raise InputError(f"got the length {int(lengths[where])} for sequence {where}, expected 0 to T = {T}")
     valid: Tensor = torch.arange(T, device=device).unsqueeze(1) < lengths
-    return None if valid.all() else valid
+    return None if not torch.compiler.is_compiling() and valid.all() else valid
 
 
 def _reset(reset: Any, T: int, B: int, batched: bool, batch_first: bool, device: torch.device) -> Tensor | None:

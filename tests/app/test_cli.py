@@ -128,6 +128,16 @@ def test_show_prints_the_equations(cli: Cli, options: list[str]) -> None:
     assert ("\\begin{align" in result.out) == ("--latex" in options)
 
 
+def test_show_prints_the_code_of_a_target(cli: Cli) -> None:
+    result = cli("show", "gru", "--target", "cpu")
+    assert result.code == 0
+    assert result.out.startswith("; GRU, before the loop")
+    assert 'define void @"kernel"' in result.out
+    assert "equations" in cli("show", "gru", "--target", "torch").out
+    assert "got the target 'gpu', expected one of torch, cpu" in cli("show", "gru", "--target", "gpu").err
+    assert "give one of them" in cli("show", "gru", "--target", "cpu", "--latex").err
+
+
 def test_doctor_names_versions_threads_and_targets(cli: Cli) -> None:
     result = cli("doctor")
     assert result.code == 0

@@ -99,12 +99,12 @@ def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor]
     step.lead = (T, B)
     known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted" and a.name in done.tensors)}
     step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
-    step.values |= {i: columns([i]).view(T, B, -1) for i in back.kept}
+    step.values |= {i: columns([i]).view(T, B, graph.sizes[graph.nodes[i].size]) for i in back.kept}
     for stage in back.after:
         if stage.product and set(back.kept).issuperset(stage.product.sources):
             rows = step.rows(stage.product.matrix, stage.product.parts)
             into = columns(stage.product.sources) @ rows
-            step.values[stage.product.results[0]] = into.view(T, B, -1)
+            step.values[stage.product.results[0]] = into.view(T, B, into.shape[1])
         elif stage.product:
             step.product(stage.product)
         step.stage(Stage(None, stage.nodes))

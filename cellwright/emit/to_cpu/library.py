@@ -31,7 +31,9 @@ def program_of(form: str, reset: bool) -> Program:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def refusal_of(form: str, reset: bool) -> str:
-    """Why a cell cannot be compiled, if so: its form, or the machine. Empty: it can."""
+    """Why a cell cannot run in the graph that is being traced, if so: transforms, cell, machine. Empty: it can."""
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return "it has no rules for the transforms of torch.func"
     program = program_of(form, reset)
     try:
         return program.refusal or str(program.forward(True, False, False) and "")
@@ -122,7 +124,7 @@ def scan(
         dtype = states[0].dtype
         results = [*list(every.values())[:wanted], *last.values()]
         left = _left(done, x.shape[0] * x.shape[1]) if training else []
-        return _own([*(r.to(dtype) for r in results), *left], not training)
+        return _own([*(r.to(dtype) for r in results), *left])
 
 
 @torch.library.custom_op("cellwright::scan_back", mutates_args=(), schema=_BACK, device_types="cpu")
@@ -161,7 +163,7 @@ def scan_back(
         into = found.inputs.get("x", torch.zeros(x.shape, dtype=torch.float32)) if to_input else None
         of_weights = [found.weights[name] for name in definition.params]
         result = [*(found.states[name] for name in definition.states), *of_weights]
-        return _own(result if into is None else [into, *result], False)
+        return _own(result if into is None else [into, *result])
 
 
 def _inputs(x: Tensor, masks: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -181,14 +183,14 @@ def _check_symbols(x: Tensor, valid: Tensor | None, definition: Definition) -> N
         )
 
 
-def _own(tensors: Iterable[Tensor], may_move: bool) -> list[Tensor]:
-    """Contiguous tensors with memory of their own. `may_move`: a part of a larger memory may stay where it is."""
+def _own(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Contiguous tensors with memory of their own, all of it: results of an operator may not share any."""
     taken: set[int] = set()
     found = []
     for t in tensors:
         t = t.contiguous()
         memory = t.untyped_storage()
-        if memory.data_ptr() in taken or (memory.nbytes() > t.nbytes and not may_move):
+        if memory.data_ptr() in taken or memory.nbytes() > t.nbytes:
             t = t.clone()
         taken.add(t.untyped_storage().data_ptr())
         found.append(t)
@@ -206,7 +208,7 @@ def _left(done: Done, room: int) -> list[Tensor]:
         value = done.nodes[i]
         assert isinstance(value, Tensor)
         memory = torch.zeros(room, program.units(i), dtype=torch.float32)
-        memory[: shape.rows].view(*done.inputs["x"].shape[:2], -1).copy_(value)
+        memory[: shape.rows].view(*done.inputs["x"].shape[:2], program.units(i)).copy_(value)
         found.append(memory)
     return [*found, torch.tensor([shape.threads])]
 
@@ -228,7 +230,7 @@ def _done(
     written = memories(program, True, prepared, narrow)
     nodes = dict(zip(program.timed, left[len(written) : -1], strict=False)) if prepared == "torch" else {}
     lead = (T, B) if valid is None else (rows, 1)
-    made = {i: v[:rows].view(*lead, -1) for i, v in nodes.items()}
+    made = {i: v[:rows].view(*lead, v.shape[1]) for i, v in nodes.items()}
     done = lay_out(program, weights, _inputs(x, masks), reverse, True, valid, narrow, int(left[-1]), made)
     for (name, one), memory in zip(written.items(), left, strict=False):
         done.tensors[name] = memory[: rows + B if one.started else rows]

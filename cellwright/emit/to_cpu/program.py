@@ -61,10 +61,10 @@ class Program:
         definition = plan.definition
         # A kernel serves every cell of the same form, whatever its sizes.
         params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
-        self._form = (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
-        if self._form not in _refusals:
-            _refusals[self._form] = unsupported(plan) or self._replaced_too_early()
-        self.refusal = _refusals[self._form]
+        self.form = (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
+        if self.form not in _refusals:
+            _refusals[self.form] = unsupported(plan) or self._replaced_too_early()
+        self.refusal = _refusals[self.form]
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
         self.frames: dict[Hashable, Any] = {}  # by shape; made and used by `run`
 
@@ -86,19 +86,24 @@ class Program:
         """What comes before the loop, for all inputs at once."""
         key = ("before", training, False, narrow)
         if key not in self._own:
-            wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}
-            passes = lower(self.plan.definition.graph, self.plan.forward.hoisted, sorted(wanted))
-            self._own[key] = self._kernel(key, passes)
+            self._own[key] = self._kernel(key, self._before_passes(training))
         return self._own[key]
+
+    def _before_passes(self, training: bool) -> list[Pass]:
+        wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}
+        return lower(self.plan.definition.graph, self.plan.forward.hoisted, sorted(wanted))
 
     def after(self, narrow: bool) -> Kernel:
         """What follows the loop back: the gradient of x, for all inputs at once."""
         key = ("after", True, False, narrow)
         if key not in self._own:
-            wanted = self.plan.gradient.inputs["x"]
-            assert wanted is not None
-            self._own[key] = self._kernel(key, lower(self.plan.gradient.graph, self.plan.backward.after, [wanted]))
+            self._own[key] = self._kernel(key, self._after_passes())
         return self._own[key]
+
+    def _after_passes(self) -> list[Pass]:
+        wanted = self.plan.gradient.inputs["x"]
+        assert wanted is not None
+        return lower(self.plan.gradient.graph, self.plan.backward.after, [wanted])
 
     @cached_property
     def finishes(self) -> bool:
@@ -190,18 +195,33 @@ class Program:
         sources = _sources(plan.forward.loop if kind == "forward" else plan.forward.hoisted)
         return frozenset(made.get(i, i) for i in sources if graph.nodes[i].op != "input")
 
+    def source(self) -> dict[str, str]:
+        """What training on float32 inputs compiles, by what it does: the text of each module."""
+        found = {}
+        if self.prepares:
+            found["before the loop"] = self._text(("before", True, False, False), self._before_passes(True))[0]
+        found["forward"] = self._text(("forward", True, False, False), self._forward_passes(True))[0]
+        found["back"] = self._text(("backward", True, False, False), self._backward_passes())[0]
+        if self.finishes:
+            found["after the loop"] = self._text(("after", True, False, False), self._after_passes())[0]
+        return found
+
     def _kernel(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Kernel:
-        whole, (kind, _, looked_up, narrow) = (self._form, *key), key
+        whole = (self.form, *key)
         if whole not in _kernels:
-            plan, back = self.plan, kind in ("backward", "after")
-            graph = plan.gradient.graph if back else plan.definition.graph
-            flows = frozenset(i for i in plan.gradient.states.values() if i is not None and kind == "backward")
-            chosen = self.tabled if looked_up else frozenset()
-            before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
-            also = self.narrowed(str(kind)) if narrow else None
-            text, layout = emit(graph, passes, self.machine, chosen, flows, before, also)
+            text, layout = self._text(key, passes)
             _kernels[whole] = Kernel(build.load("kernel", text, self.machine), layout, passes)
         return _kernels[whole]
+
+    def _text(self, key: tuple[Hashable, ...], passes: list[Pass]) -> tuple[str, Layout]:
+        """The module of a kernel, and the order of its arguments."""
+        plan, (kind, _, looked_up, narrow) = self.plan, key
+        graph = plan.gradient.graph if kind in ("backward", "after") else plan.definition.graph
+        flows = frozenset(i for i in plan.gradient.states.values() if i is not None and kind == "backward")
+        chosen = self.tabled if looked_up else frozenset()
+        before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
+        also = self.narrowed(str(kind)) if narrow else None
+        return emit(graph, passes, self.machine, chosen, flows, before, also)
 
     @cached_property
     def loop_nodes(self) -> set[int]:

@@ -319,7 +319,7 @@ def backward(
         tensors["barrier"] = _barrier(frame.shape.threads)
         back.after.run(back.after_kernel.address, tensors)
         x = done.inputs["x"]
-        into = tensors["into"].view(*x.shape[:2], -1)[..., : x.shape[2]]
+        into = tensors["into"].view(*x.shape[:2], back.width)[..., : x.shape[2]]
     result = after_loop(program, done, columns, states, into)
     if batch is not None and "x" in result.inputs:
         x = result.inputs["x"].flatten(0, 1)

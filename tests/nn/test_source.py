@@ -1,0 +1,74 @@
+"""`layer.source(target)`: what runs."""
+
+from itertools import pairwise
+from typing import Any
+
+import llvmlite.binding as llvm
+import pytest
+import torch
+
+import cellwright
+from cellwright import GRU, LSTM, Cell, GRUCell, LSTMCell, Recurrent, RNNCell, TargetError, tanh
+from cellwright.emit.to_cpu import build, program
+
+
+def headings(text: str, mark: str) -> list[str]:
+    lines = text.splitlines()
+    return [line for line, after in pairwise(lines) if line.startswith(mark) and "ModuleID" in after]
+
+
+def test_the_modules_of_a_layer() -> None:
+    """Whole modules, one form of cell once however many layers have it."""
+    text = LSTM(3, 4, 2, bidirectional=True).source("cpu")
+    who = "; LSTM (layer 0) and LSTM (layer 1)"
+    assert headings(text, ";") == [f"{who}, before the loop", f"{who}, forward", f"{who}, back"]
+    llvm.initialize_native_target()
+    for module in text.split(who)[1:]:
+        llvm.parse_assembly(";" + module).verify()
+    mixed = Recurrent([LSTMCell(3, 4), GRUCell(4, 5)]).source("cpu")
+    assert [h.split(",")[0] for h in headings(mixed, ";")] == 3 * ["; LSTMCell (layer 0)"] + 3 * ["; GRUCell (layer 1)"]
+
+
+def test_it_is_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def load(name: str, text: str, machine: Any) -> int:
+        compiled.append(text)
+        return real(name, text, machine)
+
+    real = build.load
+    monkeypatch.setattr(build, "load", load)
+    monkeypatch.setattr(program, "_kernels", {})
+    layer = Recurrent(RNNCell(3, 4))
+    shown = layer.source("cpu")
+    assert not compiled
+    layer(torch.randn(5, 2, 3))[0].sum().backward()
+    assert len(compiled) == 3
+    for text in compiled:
+        assert text.strip() in shown
+
+
+def test_the_reference_shows_the_equations() -> None:
+    text = GRU(3, 4).source("torch")
+    assert text.startswith("# GRU (layer 0)\n")
+    assert "h[t]  = (1 - z) * n + z * h[t-1]" in text
+    with cellwright.use_target("torch"):
+        assert GRU(3, 4).source() == text
+
+
+def test_a_cell() -> None:
+    cell = GRUCell(3, 4)
+    assert headings(cell.source(), ";") == [f"; GRUCell, {part}" for part in ("before the loop", "forward", "back")]
+
+
+def test_what_has_no_source() -> None:
+    class Memory(Cell):
+        states = "h last"
+
+        def step(self, x: Any, h: Any, last: Any) -> Any:
+            return tanh(self.linear("a", x) + self.linear("a", h) + last), self.linear("b", x)
+
+    with pytest.raises(TargetError, match=r"cannot run Memory: a state that .*; use the target 'torch'"):
+        Memory(3, 4).source("cpu")
+    with pytest.raises(TargetError, match="got the target 'gpu', expected one of torch, cpu"):
+        GRU(3, 4).source("gpu")
