@@ -35,10 +35,12 @@ def refusal_of(form: str, reset: bool) -> str:
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return "it has no rules for the transforms of torch.func"
     program = program_of(form, reset)
-    try:
-        return program.refusal or str(program.forward(True, False, False) and "")
-    except TargetError as error:
-        return str(error)
+    if program.refusal is None:
+        try:
+            program.forward(True, False, False)
+        except TargetError as error:
+            return str(error)
+    return program.refusal or ""
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
