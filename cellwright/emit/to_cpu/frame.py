@@ -21,6 +21,7 @@ writes; on the way back it is read again.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -293,12 +294,15 @@ class Back:
             outside = Array("nothing") if strides is None else frame.sequence(f"seed:{name}", strides, backwards)
             grads[Slot(i, "outside")] = outside
         self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, operands, grads, backwards)
-        self.after: Arguments | None = None
-        if frame.program.finishes and shape.prepared != "table":
-            self._finish(frame)
+        self._frame = frame
 
-    def _finish(self, frame: Frame) -> None:
-        """The kernel for what follows the loop: the same for all inputs, as if they were rows of one step."""
+    @cached_property
+    def after(self) -> Arguments | None:
+        """The kernel for what follows the loop: the same for all inputs, as if they were rows of one step. None: torch
+        does that."""
+        frame = self._frame
+        if not frame.program.finishes or frame.shape.prepared == "table":
+            return None
         program, shape, graph = frame.program, frame.shape, frame.program.plan.gradient.graph
         kernel = self.after_kernel = program.after(shape.narrow)
         wanted = program.plan.gradient.inputs["x"]
@@ -314,7 +318,7 @@ class Back:
         count, by_units = split(kernel, graph, 1, shape.rows, shape.threads)
         head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
         params = program.plan.definition.params
-        self.after = Arguments(kernel.layout, graph, params, frame.machine, head, count, array, shape.narrow)
+        return Arguments(kernel.layout, graph, params, frame.machine, head, count, array, shape.narrow)
 
 
 def barrier(count: int) -> dict[str, "int | Array"]:

@@ -52,7 +52,12 @@ def outer(left: Tensor, right: Tensor, machine: Machine) -> Tensor:
 @cache
 def kernel(machine: Machine) -> int:
     """The address of the compiled product."""
-    return build.load("kernel", _Outer(machine).text(), machine)
+    return build.load("kernel", text(machine), machine)
+
+
+def text(machine: Machine) -> str:
+    """The module of the product."""
+    return _Outer(machine).text()
 
 
 class _Outer(Builder):

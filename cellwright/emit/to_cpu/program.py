@@ -8,7 +8,7 @@ from typing import Any
 from ...lang.graph import LEAVES, ONE
 from ...lang.plan import Plan, Stage, stages
 from ..to_torch import beside_products
-from . import build
+from . import build, outer
 from .kernel import emit
 from .layout import Layout
 from .machine import this_machine
@@ -204,6 +204,7 @@ class Program:
         found["back"] = self._text(("backward", True, False, False), self._backward_passes())[0]
         if self.finishes:
             found["after the loop"] = self._text(("after", True, False, False), self._after_passes())[0]
+        found["gradients of the weights"] = outer.text(self.machine)
         return found
 
     def _kernel(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Kernel:
