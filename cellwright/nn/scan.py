@@ -204,7 +204,8 @@ def scan(
     elif compiles:
         try:
             # Kernels leave the padding out instead of masking it.
-            fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid)
+            only = None if every or valid is None else 1
+            fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid, only)
         except TargetError as error:
             if _demanded():
                 raise
@@ -224,7 +225,7 @@ def scan(
         last = {name: values[0 if reverse else -1] for name, values in lists.items()}
     output = next(iter(states.values()))
     if valid is not None:
-        output = torch.where(valid.unsqueeze(-1), output, torch.zeros_like(output))
+        output = output.masked_fill(~valid.unsqueeze(-1), 0.0)
     return Scanned(output, states if every else {}, last)
 
 

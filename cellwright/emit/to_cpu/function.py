@@ -23,27 +23,29 @@ def scan(
     state: Mapping[str, Tensor],
     reverse: bool,
     valid: Tensor | None = None,
+    only: int | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`.
 
     Operands of products are bfloat16 under autocast and for tensors of that dtype, if the processor multiplies such;
-    else all arithmetic is in float32. Each result has the dtype of its state.
+    else all arithmetic is in float32. Each result has the dtype of its state. `only`: how many of the states after
+    every step are wanted, if not all.
     """
     leaves = (inputs["x"], *state.values(), *weights.values())
     narrow = program.machine.bfloat16 and wants_bfloat16(leaves)
     # What runs in here has chosen its dtypes.
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
-            states, last, _ = forward(program, weights, inputs, state, reverse, False, valid, narrow)
+            states, last, _ = forward(program, weights, inputs, state, reverse, False, valid, narrow, only=only)
             kinds = {name: s.dtype for name, s in state.items()}
             return {n: v.to(kinds[n]) for n, v in states.items()}, {n: v.to(kinds[n]) for n, v in last.items()}
         masks = {name: v for name, v in inputs.items() if name != "x"}
         results = _Scan.apply(  # type: ignore[no-untyped-call]
-            program, masks, reverse, valid, narrow, tuple(state), tuple(weights), *leaves
+            program, masks, reverse, valid, narrow, only, tuple(state), tuple(weights), *leaves
         )
     names = list(program.plan.definition.states)
-    n = len(names)
-    return dict(zip(names, results[:n], strict=True)), dict(zip(names, results[n:], strict=True))
+    n = len(results) - len(names)
+    return dict(zip(names, results[:n], strict=False)), dict(zip(names, results[n:], strict=True))
 
 
 def wants_bfloat16(tensors: Iterable[Tensor]) -> bool:
@@ -56,17 +58,19 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        program, masks, reverse, valid, narrow, states, weights, x, *rest = arguments
+        program, masks, reverse, valid, narrow, only, states, weights, x, *rest = arguments
         named_state = dict(zip(states, rest, strict=False))
         named_weights = dict(zip(weights, rest[len(states) :], strict=True))
         inputs = {"x": x, **masks}
-        every, last, done = forward(program, named_weights, inputs, named_state, reverse, True, valid, narrow)
+        every, last, done = forward(
+            program, named_weights, inputs, named_state, reverse, True, valid, narrow, only=only
+        )
         results = (*map(_standing_alone, every.values()), *(s.clone() for s in last.values()))
         kinds = [s.dtype for s in named_state.values()]
-        results = tuple(s.to(kind) for s, kind in zip(results, 2 * kinds, strict=True))
+        results = tuple(s.to(kind) for s, kind in zip(results, kinds[: len(every)] + kinds, strict=True))
         ctx.program, ctx.done, ctx.names = program, done, (states, weights)
         # The versions of these are checked on the way back.
-        ctx.save_for_backward(x, *rest, *results[: len(states)])
+        ctx.save_for_backward(x, *rest, *results[: len(every)])
         ctx.set_materialize_grads(False)
         return results
 
@@ -75,20 +79,20 @@ class _Scan(torch.autograd.Function):
         _ = ctx.saved_tensors
         done: Done = ctx.done
         states, weights = ctx.names
-        n = len(states)
+        n = len(gradients) - len(states)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             found = backward(
                 ctx.program,
                 done,
-                dict(zip(states, map(_single, gradients[:n]), strict=True)),
+                dict(zip(states, map(_single, gradients[:n]), strict=False)),
                 dict(zip(states, map(_single, gradients[n:]), strict=True)),
-                to_input=ctx.needs_input_grad[7],
+                to_input=ctx.needs_input_grad[8],
             )
         result = [found.inputs.get("x"), *(found.states[s] for s in states), *(found.weights[w] for w in weights)]
         if torch.is_grad_enabled():
             anchor = torch.zeros((), requires_grad=True)
             result = list(_Once.apply(anchor, *result))  # type: ignore[no-untyped-call]
-        return (*[None] * 7, *result)
+        return (*[None] * 8, *result)
 
 
 def _standing_alone(view: Tensor) -> Tensor:

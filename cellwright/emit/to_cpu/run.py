@@ -47,12 +47,14 @@ def forward(
     valid: Tensor | None = None,
     narrow: bool = False,
     whole: bool = False,
+    only: int | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Done]:
     """Run the loop: states after every step [T, B, n] and the last ones [B, n], by name, and what the way back needs.
 
     The arguments are those of `to_torch.run`, in float32. `valid` [T, B]: true at the first steps of each sequence;
     in the padding the states stay as they are. `narrow`: operands of products are rounded to bfloat16 (x may be so
     already); sums and states are float32. `whole`: what a loop writes has its sizes without lengths, then zeros.
+    `only`: with lengths, give the first states after every step, so many; None: all.
     """
     definition = program.plan.definition
     T, B = inputs["x"].shape[:2]
@@ -77,7 +79,7 @@ def forward(
             (operand[rows:] if reverse and batch is None else operand[:B]).copy_(first)
     _loop(frame, tensors)
     every, last = {}, {}
-    for name in definition.results:
+    for n, name in enumerate(definition.results):
         memory = tensors[f"state:{name}"]
         units = definition.state_size(name)
         if batch is None:
@@ -85,8 +87,9 @@ def forward(
             every[name] = steps_of[:T, :, :units] if reverse else steps_of[1:, :, :units]
             last[name] = steps_of[0 if reverse else T, :, :units]
         else:
-            every[name] = memory[batch.after, :units]
-            last[name] = memory[batch.last, :units]
+            if only is None or n < only:
+                every[name] = memory.index_select(0, batch.after.flatten()).view(T, B, memory.shape[1])[..., :units]
+            last[name] = memory.index_select(0, batch.last)[:, :units]
     return every, last, done
 
 
