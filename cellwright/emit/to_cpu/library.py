@@ -16,6 +16,7 @@ from ...errors import InputError, TargetError
 from ...lang import Definition, Plan, with_reset
 from .frame import memories
 from .function import NO_SECOND, wants_bfloat16
+from .memory import zeros
 from .program import Program
 from .run import Done, backward, forward, lay_out
 
@@ -162,7 +163,7 @@ def scan_back(
         single = [[None if g is None else g.float() for g in gradients] for gradients in (outside, last)]
         of_every, of_last = (dict(zip(definition.states, g, strict=False)) for g in single)
         found = backward(program, done, of_every, of_last, to_input)
-        into = found.inputs.get("x", torch.zeros(x.shape, dtype=torch.float32)) if to_input else None
+        into = found.inputs.get("x", zeros(*x.shape)) if to_input else None
         of_weights = [found.weights[name] for name in definition.params]
         result = [*(found.states[name] for name in definition.states), *of_weights]
         return _own(result if into is None else [into, *result])
@@ -209,10 +210,10 @@ def _left(done: Done, room: int) -> list[Tensor]:
     for i in program.timed if shape.prepared == "torch" else ():
         value = done.nodes[i]
         assert isinstance(value, Tensor)
-        memory = torch.zeros(room, program.units(i), dtype=torch.float32)
+        memory = zeros(room, program.units(i))
         memory[: shape.rows].view(*done.inputs["x"].shape[:2], program.units(i)).copy_(value)
         found.append(memory)
-    return [*found, torch.tensor([shape.threads])]
+    return [*found, torch.tensor([shape.threads], device="cpu")]
 
 
 def _done(
