@@ -130,8 +130,8 @@ class Recurrent(nn.Module):
     def source(self, target: str | None = None) -> str:
         """The code that a target runs for the layers, each form of cell once.
 
-        "cpu": the LLVM modules that training on float32 inputs compiles, before the loop, forward and back. "torch":
-        equations and plan, which the reference follows. None: the target in use.
+        "cpu": the LLVM modules that training on float32 inputs compiles, from what comes before the loop to the
+        gradients of the weights. "torch": equations and plan, which the reference follows. None: the target in use.
 
         TargetError: an unknown target, or one that cannot run here.
         """

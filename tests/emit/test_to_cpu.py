@@ -21,9 +21,10 @@ from cellwright import Cell, Equations, Recurrent, TargetError, tanh
 from cellwright.cells import Elman
 from cellwright.emit import to_cpu
 from cellwright.emit.to_cpu import Program, build, machine, scan
+from cellwright.emit.to_cpu.memory import Arguments
 from cellwright.lang import ACTIVATIONS, Plan
 from cellwright.lang.ops import ROWS, Op, apply
-from tests.problems import CELLS, F64, Logarithm, compare, problem, reference
+from tests.problems import CELLS, F64, Logarithm, Norms, compare, problem, reference
 from tests.random_cells import random_cell
 
 
@@ -221,6 +222,29 @@ def test_the_number_of_threads_changes_no_bit(name: str, T: int, B: int, H: int)
         torch.set_num_threads(1)
     for other in results[1:]:
         assert all(torch.equal(results[0][n], other[n]) for n in state)
+
+
+def test_kernels_of_different_thread_counts_do_not_meet_at_one_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Three rows and sums over units: the loop takes a thread for each row, what comes before it all four.
+    met: dict[int, tuple[Tensor, set[int]]] = {}
+    run = Arguments.run
+
+    def watched(self: Arguments, function: int, tensors: dict[str, Tensor], **more: Any) -> None:
+        barrier = tensors["barrier"]
+        met.setdefault(barrier.data_ptr(), (barrier, set()))[1].add(self.count)
+        assert barrier.numel() >= 8 * (self.count + 1)
+        run(self, function, tensors, **more)
+
+    monkeypatch.setattr(Arguments, "run", watched)
+    layer, x = Recurrent(Norms, 200, 300), torch.randn(10, 3, 200, requires_grad=True)
+    torch.set_num_threads(4)
+    try:
+        layer(x)[0].sum().backward()
+    finally:
+        torch.set_num_threads(1)
+    counts = [found for _, found in met.values()]
+    assert {3, 4} <= set().union(*counts), "the test has lost its point"
+    assert all(len(found) == 1 for found in counts)
 
 
 def test_several_python_threads_at_once() -> None:

@@ -48,7 +48,7 @@ def after_loop(
     if late or wanted is not None:
         needed = late | ({wanted} if wanted is not None else set())
         step = _stages_after(program, done, columns, next(iter(states.values())))
-        rows = {i: step.row(i, graph.sizes[graph.nodes[i].size]) for i in needed}
+        rows = {i: step.row(i, program.units(i)) for i in needed}
         values = {i: v.flatten(0, 1) for i, v in rows.items()}
     weights: dict[str, Tensor] = {}
     sums: dict[tuple[int, ...], Tensor] = {}
@@ -99,7 +99,7 @@ def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor]
     step.lead = (T, B)
     known = {*done.nodes, *(i for i, a in done.frame.leaves.items() if a.name == "hoisted" and a.name in done.tensors)}
     step.values |= {i: _all_steps(done, i) for i in known if graph.nodes[i].op != "input"}
-    step.values |= {i: columns([i]).view(T, B, graph.sizes[graph.nodes[i].size]) for i in back.kept}
+    step.values |= {i: columns([i]).view(T, B, program.units(i)) for i in back.kept}
     for stage in back.after:
         if stage.product and set(back.kept).issuperset(stage.product.sources):
             rows = step.rows(stage.product.matrix, stage.product.parts)
@@ -114,8 +114,8 @@ def _stages_after(program: Program, done: "Done", columns: Callable[..., Tensor]
 def _all_steps(done: "Done", i: int) -> Tensor | float:
     """A value from before the loop at all steps: of a table, the rows that were looked up."""
     if i not in done.nodes:
-        shape, place = done.frame.shape, done.frame.place[i]
-        memory = done.tensors["hoisted"].narrow(1, place, done.frame.graph.sizes[done.frame.graph.nodes[i].size])
+        shape, units = done.frame.shape, done.frame.program.units(i)
+        memory = done.tensors["hoisted"].narrow(1, done.frame.place[i], units)
         if shape.ragged:
             return memory.unsqueeze(1)
         if shape.inner:
@@ -129,9 +129,8 @@ def _all_steps(done: "Done", i: int) -> Tensor | float:
 
 def _source(done: "Done", i: int) -> Tensor:
     """What a matrix was applied to at all steps, [N, units]."""
-    frame, graph = done.frame, done.frame.graph
-    node, shape = graph.nodes[i], frame.shape
-    units = graph.sizes[node.size]
+    frame, shape = done.frame, done.frame.shape
+    node, units = frame.graph.nodes[i], frame.program.units(i)
     if node.op == "input":
         given = done.tensors.get("narrow:x", done.inputs["x"]) if node.name == "x" else done.inputs[node.name]
         return given[..., :units].expand(*done.inputs["x"].shape[:2], units).reshape(shape.rows, units)

@@ -52,6 +52,15 @@ class Builder:
     @contextmanager
     def loop(self, start: ir.Value, end: ir.Value, name: str, by: int = 1) -> Iterator[ir.PhiInstr]:
         """A counted loop; the body is what is written inside the `with`."""
+        with self.carrying([], start, end, name, by) as (k, _):
+            yield k
+
+    @contextmanager
+    def carrying(
+        self, values: list[ir.Value], start: ir.Value, end: ir.Value, name: str, by: int = 1
+    ) -> Iterator[tuple[ir.PhiInstr, list[ir.Value]]]:
+        """A counted loop that hands values on: the body replaces those of the list that it is given; after the loop,
+        the list has the last ones."""
         b = self.b
         before = b.block
         head, body, after = (b.append_basic_block(f"{name}_{part}") for part in ("head", "body", "after"))
@@ -59,12 +68,23 @@ class Builder:
         b.position_at_end(head)
         k = b.phi(I64, name)
         k.add_incoming(start, before)
+        handed = [b.phi(value.type) for value in values]
+        for phi, value in zip(handed, values, strict=True):
+            phi.add_incoming(value, before)
         b.cbranch(b.icmp_signed("<", k, end), body, after)
         b.position_at_end(body)
-        yield k
+        now: list[ir.Value] = list(handed)
+        yield k, now
         k.add_incoming(b.add(k, self.i(by)), b.block)
+        for phi, value in zip(handed, now, strict=True):
+            phi.add_incoming(value, b.block)
         b.branch(head)
         b.position_at_end(after)
+        now[:] = handed
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a * b + c in a product. Where nothing fuses them, a fused operation would be a call per number."""
+        return self.v.call("fma" if self.machine.fused else "fmuladd", a, b, c)
 
     def blocks(self, size: str) -> ir.Value:
         """Vector registers that the units of a size fill."""

@@ -19,7 +19,7 @@ With lengths (`lengths.Batch`) there is one row per valid input instead of T * B
 writes; on the way back it is read again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -73,7 +73,7 @@ def memories(program: Program, training: bool, prepared: str, narrow: bool) -> d
     operands = program.narrowed("forward") if narrow else frozenset()
 
     def total(nodes: Iterable[int]) -> int:
-        return sum(program.width(i) for i in nodes)
+        return program.columns(nodes)[1]
 
     found = {f"state:{name}": Memory(program.width(i), True) for name, i in results.items()}
     if narrow:
@@ -151,15 +151,12 @@ class Frame:
         return self._back[key]
 
     def _prepare(self) -> None:
-        """The kernel for what comes before the loop: the same for all inputs, as if they were rows of one step."""
+        """The kernel for what comes before the loop."""
         program, shape = self.program, self.shape
         kernel = self.prepare_kernel = program.before(shape.training, shape.narrow)
         wanted = [i for one in kernel.passes for i in one.stores]
-        at = 0
-        for i in wanted:
-            self.place[i] = at
-            at += self.width(i)
-        P = self.hoisted = at
+        self.place, P = program.columns(wanted)
+        self.hoisted = P
         narrow, self.before = self.side_by_side("narrow:before", sorted(program.narrowed("before")), False)
 
         def array(slot: Slot) -> Array:
@@ -170,16 +167,10 @@ class Frame:
                 return Array("narrow:before", narrow[slot.node].offset, self.before, bytes=2)
             if slot.node in self.place:
                 return Array("hoisted", self.place[slot.node], P)
-            if node.op == "input":
-                return Array(f"input:{node.name}", 0, self.between_rows(dict(shape.strides)[node.name]))
-            assert node.op == "param"
-            return self.vector(slot.node)
+            assert node.op == "input"
+            return Array(f"input:{node.name}", 0, self.between_rows(dict(shape.strides)[node.name]))
 
-        count, by_units = split(kernel, self.graph, 1, shape.rows, shape.threads)
-        head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
-        self.hoist = Arguments(
-            kernel.layout, self.graph, self.definition.params, self.machine, head, count, array, shape.narrow
-        )
+        self.hoist = self.as_rows(kernel, self.graph, array)
         for i in wanted:
             strides = (shape.batch * P, P) if shape.inner else (P, shape.steps * P)
             strides = (P, P) if shape.ragged else strides
@@ -190,10 +181,12 @@ class Frame:
         time = self.shape.ragged or self.shape.batch == 1 or not self.shape.inner
         return strides[0] if time else strides[1]
 
-    def vector(self, i: int) -> Array:
-        """A slice of a vector of weights."""
-        node = self.graph.nodes[i]
-        return Array(node.name, self.definition.params[node.name].rows(node.part, self.graph.sizes)[0])
+    def as_rows(self, kernel: Kernel, graph: Graph, array: Callable[[Slot], Array]) -> Arguments:
+        """The arguments of a kernel that does the same for all inputs, as if they were rows of one step."""
+        shape = self.shape
+        count, by_units = split(kernel, graph, 1, shape.rows, shape.threads)
+        head = {"steps": 1, "rows": shape.rows, "by_units": by_units}
+        return Arguments(kernel.layout, graph, self.definition.params, self.machine, head, count, array, shape.narrow)
 
     def width(self, i: int) -> int:
         """Numbers of a row of a node in memory."""
@@ -208,13 +201,9 @@ class Frame:
 
     def side_by_side(self, name: str, nodes: Sequence[int], backwards: bool) -> tuple[dict[int, Array], int]:
         """Columns for each node in one tensor that is in the order of time, and the sum of their widths."""
-        total = sum(map(self.width, nodes))
+        place, total = self.program.columns(nodes)
         whole = self.sequence(name, (total if self.shape.ragged else self.shape.batch * total, total), backwards)
-        found, at = {}, 0
-        for i in nodes:
-            found[i] = whole.moved(at)
-            at += self.width(i)
-        return found, total
+        return {i: whole.moved(at) for i, at in place.items()}, total
 
     def arguments(
         self,
@@ -232,7 +221,6 @@ class Frame:
         else:
             count, by_units = split(kernel, graph, shape.steps, shape.batch, shape.threads)
         head: dict[str, int | Array] = {"steps": shape.steps, "rows": shape.batch, "by_units": by_units}
-        head |= barrier(count)
         if shape.ragged:
             head["table"] = Array("table")
         if shape.prepared == "table":
@@ -251,8 +239,6 @@ class Frame:
                 return operands[i]
             if slot in grads or i in arrays:
                 return grads[slot] if slot in grads else arrays[i]
-            if node.op == "param":
-                return self.vector(i)
             if i not in found:
                 width = self.machine.lanes if node.op == "sum" else self.width(i)
                 # A thread may be a step ahead of another: what a product reads must stay until all have read it.
@@ -277,7 +263,7 @@ class Back:
         self.kernel = frame.program.backward(shape.prepared == "table", shape.narrow)
         self.order = column_order(plan)
         kept, self.total = frame.side_by_side("kept", self.order, backwards)
-        self.place = {i: a.offset for i, a in frame.side_by_side("kept", self.order, False)[0].items()}
+        self.place, _ = frame.program.columns(self.order)
         # What only the loop reads comes after what the products after it read too.
         narrow = frame.program.narrowed("backward") if shape.narrow else frozenset()
         every = [*self.order, *sorted(narrow - set(self.order))] if narrow else []
@@ -298,8 +284,7 @@ class Back:
 
     @cached_property
     def after(self) -> Arguments | None:
-        """The kernel for what follows the loop: the same for all inputs, as if they were rows of one step. None: torch
-        does that."""
+        """The kernel for what follows the loop; None: torch does that."""
         frame = self._frame
         if not frame.program.finishes or frame.shape.prepared == "table":
             return None
@@ -315,15 +300,7 @@ class Back:
             kept = Array("kept", self.place[slot.node], self.total)
             return replace(kept, row=self.beside).narrowed("narrow:kept") if slot.name == "narrow" else kept
 
-        count, by_units = split(kernel, graph, 1, shape.rows, shape.threads)
-        head = {"steps": 1, "rows": shape.rows, "by_units": by_units} | barrier(count)
-        params = program.plan.definition.params
-        return Arguments(kernel.layout, graph, params, frame.machine, head, count, array, shape.narrow)
-
-
-def barrier(count: int) -> dict[str, "int | Array"]:
-    """The entry of the head for threads that meet."""
-    return {"barrier": Array("barrier")} if count > 1 else {}
+        return frame.as_rows(kernel, graph, array)
 
 
 def split(kernel: Kernel, graph: Graph, T: int, B: int, most: int) -> tuple[int, int]:

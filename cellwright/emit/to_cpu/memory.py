@@ -70,13 +70,19 @@ def side_by_side(v: Tensor) -> Tensor:
     return v if v.stride(-1) == 1 or v.shape[-1] == 1 else v.contiguous()
 
 
+def barrier(count: int) -> Tensor:
+    """Where `count` threads meet: a line of the cache for all, and one for each."""
+    return zeros(8 * (count + 1), dtype=torch.int64)
+
+
 class Arguments:
     """The arguments of a kernel for one shape of its call; only addresses are filled in at each.
 
     Args:
         layout, graph, params, machine: of the kernel.
         head: entries that differ from 0; an Array stands for an address.
-        array: where a slot lies.
+        count: of threads.
+        array: where a slot lies that is not a slice of a vector of weights.
         narrow: whether the operands of products are bfloat16, two in a number of a panel.
     """
 
@@ -97,6 +103,8 @@ class Arguments:
         sizes = graph.sizes
         number, total = threads.addresses(count)
         head = {"thread_number": number, "thread_count": total, "yield_now": threads.yield_address(), **head}
+        if count > 1:
+            head["barrier"] = Array("barrier")
         for name in HEAD:
             self._add(head.get(name, 0))
         for name in layout.sizes:
@@ -113,8 +121,9 @@ class Arguments:
             for part in product.parts:
                 self._add(Array(product.matrix, matrix.rows(part, sizes)[0] * stride))
         for slot in layout.slots:
-            of_bias = slot.node < 0
-            place = Array(slot.name, params[slot.name].rows(slot.part, sizes)[0]) if of_bias else array(slot)
+            vector = slot if slot.node < 0 else graph.nodes[slot.node]
+            of_weights = slot.node < 0 or graph.nodes[slot.node].op == "param"
+            place = Array(vector.name, params[vector.name].rows(vector.part, sizes)[0]) if of_weights else array(slot)
             self._add(place)
             self._numbers += [place.row, place.step, place.shift]
         self._template = (ctypes.c_int64 * len(self._numbers))(*self._numbers)
@@ -125,6 +134,13 @@ class Arguments:
             self._places.append((len(self._numbers), value.name, offset, step))
             value = 0
         self._numbers.append(value)
+
+    def scratch(self) -> dict[str, Tensor]:
+        """Memory that the kernel needs besides what it is given: for one call, or for calls that go on from another.
+
+        Kernels do not share a barrier: it counts the arrivals of as many threads as this one has.
+        """
+        return {"panels": empty(self.panels), "barrier": barrier(self.count)}
 
     def run(
         self,

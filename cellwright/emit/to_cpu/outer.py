@@ -15,7 +15,7 @@ from . import build, threads
 from .builder import Builder
 from .machine import Machine
 from .memory import empty, zeros
-from .vectors import F32, I64, PTR
+from .vectors import F32, PTR
 
 HEAD = (
     "rows",
@@ -133,32 +133,16 @@ class _Outer(Builder):
         def load(pointer: ir.Value) -> ir.Value:
             return v.load(pointer) if inside is None else v.load_some(pointer, inside)
 
-        before = b.block
-        head, body, after = (b.append_basic_block(f"sum_{n}") for n in ("head", "body", "after"))
-        b.branch(head)
-        b.position_at_end(head)
-        k = b.phi(I64, "k")
-        k.add_incoming(start, before)
-        carried = []
-        for _ in places:
-            phi = b.phi(v.type)
-            phi.add_incoming(v.splat(0.0), before)
-            carried.append(phi)
-        b.cbranch(b.icmp_signed("<", k, stop), body, after)
-        b.position_at_end(body)
-        right = self.at(self.right, b.add(b.mul(k, self.head["right_row"]), j))
-        left = self.at(self.left, b.add(b.mul(k, self.head["left_row"]), i))
-        vectors = [load(self.at(right, self.i(c * self.lanes))) for c in range(columns)]
-        for r in range(height):
-            number = v.broadcast(b.load(self.at(left, self.i(r)), typ=F32, align=4))
-            for c in range(columns):
-                n = r * columns + c
-                total = v.call("fma" if self.machine.fused else "fmuladd", number, vectors[c], carried[n])
-                carried[n].add_incoming(total, body)
-        k.add_incoming(b.add(k, self.i(1)), body)
-        b.branch(head)
-        b.position_at_end(after)
-        for value, place in zip(carried, places, strict=True):
+        with self.carrying([v.splat(0.0)] * len(places), start, stop, "sum") as (k, sums):
+            right = self.at(self.right, b.add(b.mul(k, self.head["right_row"]), j))
+            left = self.at(self.left, b.add(b.mul(k, self.head["left_row"]), i))
+            vectors = [load(self.at(right, self.i(c * self.lanes))) for c in range(columns)]
+            for r in range(height):
+                number = v.broadcast(b.load(self.at(left, self.i(r)), typ=F32, align=4))
+                for c, vector in enumerate(vectors):
+                    n = r * columns + c
+                    sums[n] = self.multiply_add(number, vector, sums[n])
+        for value, place in zip(sums, places, strict=True):
             # Block by block: a long sum of sums loses fewer digits than one long sum.
             value = b.fadd(value, b.select(begins, v.splat(0.0), load(place)))
             v.store(value, place) if inside is None else v.store_some(value, place, inside)

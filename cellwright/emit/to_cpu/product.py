@@ -211,39 +211,19 @@ class Panels:
     ) -> list[ir.Value]:
         """sums[row, column] += lines[row][k] * panel[k, column] for k from start to end."""
         k, b, v = self.k, self.b, self.v
-        before = b.block
-        head, loop, after = (b.append_basic_block(f"depth_{n}") for n in ("head", "loop", "after"))
-        b.branch(head)
-        b.position_at_end(head)
-        at = b.phi(I64, "k")
-        at.add_incoming(start, before)
-        carried = []
-        for value in sums:
-            phi = b.phi(v.type)
-            phi.add_incoming(value, before)
-            carried.append(phi)
-        b.cbranch(b.icmp_signed("<", at, end), loop, after)
-        b.position_at_end(loop)
-        now: list[ir.Value] = list(carried)
-        for j in range(unroll):
-            kj = b.add(at, k.i(j))
-            row = k.at(panel, b.mul(kj, k.i(self.columns * k.lanes)))
-            kind = I32 if self.narrow else F32
-            weights = [v.load(k.at(row, k.i(c * k.lanes)), kind) for c in range(self.columns)]
-            for r, line in enumerate(lines):
-                # A pair is as wide as a float32: the same addresses serve both.
-                number = v.broadcast(b.load(k.at(line, kj, kind), typ=kind, align=2))
-                for c in range(self.columns):
-                    n = r * self.columns + c
-                    if self.narrow:
-                        now[n] = v.dot(now[n], number, weights[c])
-                    else:
-                        # Where nothing fuses them, a fused operation would be a call per number.
-                        fused = "fma" if k.machine.fused else "fmuladd"
-                        now[n] = v.call(fused, number, weights[c], now[n])
-        at.add_incoming(b.add(at, k.i(unroll)), b.block)
-        for phi, value in zip(carried, now, strict=True):
-            phi.add_incoming(value, b.block)
-        b.branch(head)
-        b.position_at_end(after)
-        return list(carried)
+        kind = I32 if self.narrow else F32
+        with k.carrying(sums, start, end, "depth", by=unroll) as (at, now):
+            for j in range(unroll):
+                kj = b.add(at, k.i(j))
+                row = k.at(panel, b.mul(kj, k.i(self.columns * k.lanes)))
+                weights = [v.load(k.at(row, k.i(c * k.lanes)), kind) for c in range(self.columns)]
+                for r, line in enumerate(lines):
+                    # A pair is as wide as a float32: the same addresses serve both.
+                    number = v.broadcast(b.load(k.at(line, kj, kind), typ=kind, align=2))
+                    for c, weight in enumerate(weights):
+                        n = r * self.columns + c
+                        if self.narrow:
+                            now[n] = v.dot(now[n], number, weight)
+                        else:
+                            now[n] = k.multiply_add(number, weight, now[n])
+        return now

@@ -1,6 +1,6 @@
 """A plan, compiled for this machine: one kernel for each way in which it is called, made when first needed."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -150,6 +150,13 @@ class Program:
     def _one_hot(self) -> bool:
         graph = self.plan.definition.graph
         return beside_products(graph, graph.find("input")["x"])
+
+    def columns(self, nodes: Iterable[int]) -> tuple[dict[int, int], int]:
+        """Where each node begins in rows that hold them side by side, and the width of these rows."""
+        place, at = {}, 0
+        for i in nodes:
+            place[i], at = at, at + self.width(i)
+        return place, at
 
     def width(self, i: int) -> int:
         """Numbers of a row of a node in memory."""

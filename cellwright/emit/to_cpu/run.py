@@ -134,7 +134,8 @@ def lay_out(
     given = {name: side_by_side(v) for name, v in (inputs | {"x": x}).items()}
     nodes: dict[int, Tensor | float] = {}
     if prepared != "kernel":
-        nodes = _before(program, weights, given, prepared == "table", made or {})
+        inputs_of_nodes = given | {"x": symbols(program)} if prepared == "table" else given
+        nodes = before_loop(program, weights, inputs_of_nodes, made or {})
     tensors: dict[str, Tensor] = dict(weights)
     for name, v in given.items():
         if v.is_floating_point():
@@ -167,11 +168,7 @@ def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
     Then it need not go through the machine's memory, and takes little of it.
     """
     shape, steps = frame.shape, frame.shape.steps
-    loop = tensors | {
-        "panels": empty(frame.loop.panels),
-        "temporary": empty(frame.temporary),
-        "barrier": _barrier(shape.threads),
-    }
+    loop = tensors | frame.loop.scratch() | {"temporary": empty(frame.temporary)}
     if frame.hoist is None:
         frame.loop.run(frame.kernel.address, loop)
         return
@@ -181,7 +178,7 @@ def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
     rows = shape.rows if steps == shape.steps else steps * shape.batch
     if "hoisted" not in loop:
         loop["hoisted"] = empty(rows, frame.hoisted)
-    before = loop | {"panels": empty(frame.hoist.panels)}
+    before = loop | frame.hoist.scratch()
     if shape.narrow:
         before["narrow:before"] = empty(rows, frame.before, dtype=torch.bfloat16)
     if steps == shape.steps:
@@ -217,21 +214,18 @@ def _rows(x: Tensor, alone: bool) -> tuple[Tensor, bool]:
     return x.contiguous(), True
 
 
-def _before(
-    program: Program,
-    weights: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
-    table: bool,
-    made: Mapping[int, Tensor],
+def symbols(program: Program) -> Tensor:
+    """Every symbol as an input x [V, 1]: what follows from it before the loop is a table."""
+    return torch.arange(program.plan.definition.input_size, device="cpu").view(-1, 1)
+
+
+def before_loop(
+    program: Program, weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor], made: Mapping[int, Tensor]
 ) -> dict[int, Tensor | float]:
-    """What comes before the loop, by torch; for a table once for each symbol. `made`: what is known already."""
-    plan = program.plan
-    graph, size = plan.definition.graph, plan.definition.input_size
-    inputs = dict(given)
-    if table:
-        inputs["x"] = torch.arange(size, device="cpu").view(-1, 1)
-    step = begin(plan, graph, weights, inputs, empty(0))
-    step.lead = (size, 1) if table else tuple(given["x"].shape[:2])
+    """What comes before the loop, by torch, by node. `made`: what is known already."""
+    plan, graph = program.plan, program.plan.definition.graph
+    step = begin(plan, graph, weights, dict(inputs), empty(0))
+    step.lead = tuple(inputs["x"].shape[:2])
     step.values |= made
     for stage in plan.forward.hoisted:
         product = None if stage.product is None or stage.product.results[0] in made else stage.product
@@ -247,11 +241,6 @@ def _frame(program: Program, shape: Shape, nodes: dict[int, tuple[int, ...]]) ->
             program.frames.clear()
         frame = program.frames[key] = Frame(program, shape, nodes)
     return frame
-
-
-def _barrier(count: int) -> Tensor:
-    """A line of the cache for all, and one for each thread."""
-    return zeros(8 * (count + 1), dtype=torch.int64)
 
 
 def backward(
@@ -290,19 +279,15 @@ def backward(
     kept = tensors["kept"] = empty(rows, back.total)
     if frame.shape.narrow:
         operands = tensors["narrow:kept"] = empty(rows, back.beside, dtype=torch.bfloat16)
-    tensors["panels"] = empty(back.loop.panels)
-    tensors["temporary"] = empty(back.temporary)
-    tensors["barrier"] = _barrier(frame.shape.threads)
     if batch is not None:
         tensors["table"] = batch.back
-    back.loop.run(back.kernel.address, tensors)
+    back.loop.run(back.kernel.address, tensors | back.loop.scratch() | {"temporary": empty(back.temporary)})
     states = {}
     for name in definition.results:
         found = tensors[f"carried:{name}"][:, : definition.state_size(name)]
         if batch is not None:
             found = torch.empty_like(found).index_copy_(0, batch.order, found)
         states[name] = found + early[name] if name in early else found
-    graph = program.plan.gradient.graph
 
     def columns(nodes: Sequence[int], as_operand: bool = False) -> Tensor:
         """The kept gradients of some nodes side by side, [N, sum of units]; a view where they are neighbours.
@@ -310,7 +295,7 @@ def backward(
         As an operand of products they may be bfloat16.
         """
         whole = operands if as_operand and frame.shape.narrow else kept
-        units = [graph.sizes[graph.nodes[i].size] for i in nodes]
+        units = [program.units(i) for i in nodes]
         first = back.place[nodes[0]]
         if all(back.place[i] == first + sum(units[:k]) for k, i in enumerate(nodes)):
             return whole.narrow(1, first, sum(units))
@@ -318,9 +303,8 @@ def backward(
 
     into: Tensor | bool = to_input
     if to_input and back.after is not None:
-        tensors |= {"into": empty(rows, back.width), "panels": empty(back.after.panels)}
-        tensors["barrier"] = _barrier(frame.shape.threads)
-        back.after.run(back.after_kernel.address, tensors)
+        tensors["into"] = empty(rows, back.width)
+        back.after.run(back.after_kernel.address, tensors | back.after.scratch())
         x = done.inputs["x"]
         into = tensors["into"].view(*x.shape[:2], back.width)[..., : x.shape[2]]
     result = after_loop(program, done, columns, states, into)

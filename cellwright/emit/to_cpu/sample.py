@@ -9,7 +9,6 @@ from .builder import Builder
 from .machine import Machine
 from .vectors import F32, I64, PTR
 
-CHAIN = ("calls",)  # then function and arguments of each
 SAMPLE = (
     "rows",
     "symbols",
@@ -27,7 +26,10 @@ SAMPLE = (
 
 @cache
 def chain(machine: Machine) -> int:
-    """The address of a kernel that calls others; each of them waits for what it needs of the one before."""
+    """The address of a kernel that calls others; each of them waits for what it needs of the one before.
+
+    Its arguments: the number of calls, then function and arguments of each.
+    """
     k = Builder(machine)
     with k.loop(k.i(0), k.argument(0), "call") as n:
         place = k.b.add(k.b.mul(n, k.i(2)), k.i(1))

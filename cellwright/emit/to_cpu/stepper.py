@@ -15,14 +15,15 @@ from torch import Tensor
 from ...lang.cell import Definition
 from ...lang.graph import ONE, Graph, Node, Param
 from ...lang.plan import Product, Stage
-from ..to_torch import begin, beside_products
+from ..to_torch import beside_products
 from . import build, sample, threads
-from .frame import barrier, split
+from .frame import split
 from .kernel import emit
 from .layout import HEAD, Slot
-from .memory import Arguments, Array, empty, readable, width_of, zeros
+from .memory import Arguments, Array, barrier, readable, width_of, zeros
 from .passes import lower
 from .program import Kernel, Program
+from .run import before_loop, symbols
 
 
 def why_not(programs: Sequence[Program]) -> str | None:
@@ -90,7 +91,7 @@ class Stepper:
         self._count = _threads(programs, streams)
         self.ids = zeros(streams, dtype=torch.int64)
         self.chance, self.scale = zeros(streams), zeros(1)
-        self._barrier = zeros(8 * (self._count + 1), dtype=torch.int64)
+        self._barrier = barrier(self._count)  # of the draw
         self._states: list[dict[str, Tensor]] = []  # by layer: [2, B, width] each
         self._parity = 0  # which of the two holds the present state
         calls: list[_Call] = []
@@ -147,20 +148,17 @@ class Stepper:
 
         def array(slot: Slot) -> Array:
             node = graph.nodes[slot.node]
-            if slot not in found and node.op == "param":
-                return Array(node.name, definition.params[node.name].rows(node.part, graph.sizes)[0])
             if slot not in found:
                 width = self._machine.lanes if node.op == "sum" else width_of(graph.sizes[node.size], self._machine)
                 own[f"temporary:{slot.node}"] = zeros(self._streams, width)
                 found[slot] = Array(f"temporary:{slot.node}", 0, width)
             return found[slot]
 
-        head: dict[str, int | Array] = {"steps": 1, "rows": self._streams, "by_units": 1, **barrier(self._count)}
+        head: dict[str, int | Array] = {"steps": 1, "rows": self._streams, "by_units": 1}
         if "ids" in tensors:
             head["ids"] = Array("ids")
         made = Arguments(kernel.layout, graph, definition.params, self._machine, head, self._count, array, False)
-        own |= {"panels": empty(made.panels), "barrier": self._barrier}
-        return _Call(kernel, made, own, dict(moving))
+        return _Call(kernel, made, own | made.scratch(), dict(moving))
 
     def _layer(self, program: Program, weights: Mapping[str, Tensor], symbols: Tensor | None) -> "list[_Call]":
         """The kernels of a layer: the product with its input, and the step."""
@@ -180,16 +178,14 @@ class Stepper:
             source = next(iter(self._states[-1].values()))
             moving["new source"] = source
             arrays[Slot(graph.find("input")["x"])] = Array("new source", 0, source.shape[2])
-            made = [i for one in before.passes for i in one.stores]
-            widths = [width_of(graph.sizes[graph.nodes[i].size], self._machine) for i in made]
-            tensors["hoisted"] = zeros(self._streams, sum(widths))
-            for n, i in enumerate(made):
-                arrays[Slot(i)] = Array("hoisted", sum(widths[:n]), sum(widths))
-            if made:
+            place, total = program.columns(i for one in before.passes for i in one.stores)
+            tensors["hoisted"] = zeros(self._streams, total)
+            arrays |= {Slot(i): Array("hoisted", at, total) for i, at in place.items()}
+            if place:
                 calls.append(self._call(before, definition, tensors, moving, arrays))
         self._states.append({})
         for name, i in definition.results.items():
-            width = width_of(definition.state_size(name), self._machine)
+            width = program.width(i)
             memory = self._states[-1][name] = zeros(2, self._streams, width)
             moving |= {f"old {name}": memory, f"new {name}": memory}
             arrays[Slot(graph.find("state")[name])] = Array(f"old {name}", 0, width)
@@ -230,24 +226,15 @@ class Stepper:
         return (ctypes.c_int64 * len(values))(*(values[name] for name in sample.SAMPLE))
 
 
-def _table(program: Program, weights: Mapping[str, Tensor], symbols: Tensor | None) -> dict[int, Tensor]:
+def _table(program: Program, weights: Mapping[str, Tensor], given: Tensor | None) -> dict[int, Tensor]:
     """What follows from each symbol before the loop: rows of a table, by node."""
-    plan = program.plan
-    graph = plan.definition.graph
-    x = (
-        torch.arange(plan.definition.input_size, device="cpu").view(-1, 1)
-        if symbols is None
-        else symbols.detach().float()[:, None]
-    )
-    like = zeros(1, 1)
+    graph = program.plan.definition.graph
+    x = symbols(program) if given is None else given.detach().float()[:, None]
     with torch.no_grad():
-        step = begin(plan, graph, weights, {"x": x}, like)
-        step.lead = (len(x), 1)
-        for stage in plan.forward.hoisted:
-            step.stage(stage)
+        values = before_loop(program, weights, {"x": x}, {})
     found = {}
-    for i in plan.forward.carried:
-        value = step.values[i]
+    for i in program.plan.forward.carried:
+        value = values[i]
         if isinstance(value, Tensor) and graph.nodes[i].op not in ("input", "param"):
             value = value.squeeze(1) if value.dim() == 3 else value
             found[i] = value.contiguous() if graph.nodes[i].size == ONE else readable(value, program.machine)
