@@ -489,8 +489,42 @@ def test_an_entry_is_named_by_all_that_decides_it(monkeypatch: pytest.MonkeyPatc
     this = machine.this_machine()
     other = machine.Machine(this.cpu, this.features + ",", this.lanes, this.registers)
     assert len({build._key("a", this), build._key("b", this), build._key("a", other)}) == 3
-    monkeypatch.setattr(build.llvmlite, "__version__", "0")
-    assert build._key("a", this) not in {build._key("b", other)}
+    before = build._key("a", this)
+    with monkeypatch.context() as patch:
+        patch.setattr(build.llvmlite, "__version__", "0")
+        assert build._key("a", this) != before
+    monkeypatch.setattr(build, "_writers", lambda: "other code")
+    assert build._key("a", this) != before
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+def test_kernels_of_one_name_have_one_text(narrow: bool) -> None:
+    """The name of an entry is made without its text: equal names mean equal texts, and sizes do not matter."""
+    texts: dict[str, str] = {}
+    for make in (Norms, CELLS["lstm peephole coupled"]):
+        keys = []
+        for sizes in ((5, 7), (40, 33)):
+            program = Program(Plan(make(*sizes).definition()))
+            for kind, passes in (("forward", program._forward_passes(True)), ("backward", program._backward_passes())):
+                recipe = program._recipe((kind, True, False, narrow), passes)
+                text = recipe.text()
+                assert texts.setdefault(recipe.key(), text) == text
+                keys.append(recipe.key())
+        assert keys[:2] == keys[2:]
+    assert len(set(texts.values())) == len(texts) == 4
+
+
+def test_a_kernel_that_is_in_the_cache_costs_no_text(tmp_path: Path) -> None:
+    first = _run(SUM, tmp_path / "cache")
+    want, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
+    code = f"""
+from cellwright.emit.to_cpu import kernel, outer
+def refuse(*_): raise AssertionError("a text was written")
+kernel.Recipe.text = outer.text = refuse
+{SUM}"""
+    again = _run(code, tmp_path / "cache")
+    assert again.communicate(timeout=120) == (want, "")
 
 
 def test_kernels_serve_all_sizes() -> None:

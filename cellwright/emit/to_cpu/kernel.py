@@ -5,6 +5,9 @@ equations of the pass are the epilogue of its tile. Threads share the rows, or t
 product; every number is computed by one thread in one order, so results do not depend on their number.
 """
 
+from dataclasses import astuple, dataclass
+from functools import cached_property
+
 from llvmlite import ir
 
 from ...lang.graph import ONE, Graph
@@ -16,24 +19,38 @@ from .product import Panels
 from .vectors import F32, I16, I64, PTR, SPELLING
 
 
-def emit(
-    graph: Graph,
-    passes: list[Pass],
-    machine: Machine,
-    looked_up: frozenset[int] = frozenset(),
-    carried: frozenset[int] = frozenset(),
-    numbers: frozenset[int] = frozenset(),
-    narrow: frozenset[int] | None = None,
-) -> tuple[str, Layout]:
-    """The module's text, and the order of the arguments of its function `kernel`.
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a kernel; the sizes in the graph do not.
 
     `looked_up`: nodes whose row is chosen by an integer (`ids`) instead of by step and row. `carried`: nodes that are
     the gradient of a state, and so also go to the place where the next step looks for it. `numbers`: sums over units
     that were computed before: a number in memory; others lie there lane by lane. `narrow`: the operands of products are
     bfloat16, and these nodes are stored as such too.
     """
-    layout = lay_out(graph, passes, carried, narrow)
-    return _Kernel(graph, passes, machine, looked_up, numbers, narrow, layout).text(), layout
+
+    graph: Graph
+    passes: list[Pass]
+    machine: Machine
+    looked_up: frozenset[int] = frozenset()
+    carried: frozenset[int] = frozenset()
+    numbers: frozenset[int] = frozenset()
+    narrow: frozenset[int] | None = None
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The order of the kernel's arguments."""
+        return lay_out(self.graph, self.passes, self.carried, self.narrow)
+
+    def key(self) -> str:
+        """Equal for recipes that give the same text; cheaper than the text."""
+        marked = (self.looked_up, self.carried, self.numbers, self.narrow)
+        marks = [None if nodes is None else sorted(nodes) for nodes in marked]
+        return repr(([astuple(n) for n in self.graph.nodes], self.passes, self.layout, marks))
+
+    def text(self) -> str:
+        """The module; its function is `kernel`."""
+        return _Kernel(self).text()
 
 
 def kind_of(slot: Slot) -> ir.Type:
@@ -44,19 +61,10 @@ def kind_of(slot: Slot) -> ir.Type:
 class _Kernel(Builder):
     """Writes one module."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        passes: list[Pass],
-        machine: Machine,
-        looked_up: frozenset[int],
-        numbers: frozenset[int],
-        narrow: frozenset[int] | None,
-        layout: Layout,
-    ) -> None:
-        super().__init__(machine)
-        self.graph, self.passes, self.layout = graph, passes, layout
-        self.looked_up, self.numbers, self.narrow = looked_up, numbers, narrow
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.machine)
+        self.graph, self.passes, self.layout = recipe.graph, recipe.passes, recipe.layout
+        self.looked_up, self.numbers, self.narrow = recipe.looked_up, recipe.numbers, recipe.narrow
 
     def text(self) -> str:
         """The whole module."""
