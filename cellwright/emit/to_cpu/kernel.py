@@ -159,12 +159,18 @@ class _Kernel(Builder):
 
     def run(self, one: Pass) -> None:
         """One pass of one step."""
+        b, v = self.b, self.v
         if one.product is None:
             first, end = self.share(one.size, 1, self.number, self.count)
-            with self.loop(self.first_row, self.end_row, "row") as m, self.loop(first, end, "block") as n:
-                self.equations(one, m, n, {})
+            sums = [i for i in one.nodes if self.graph.nodes[i].op == "sum"]
+            with self.loop(self.first_row, self.end_row, "row") as m:
+                numbers = self.numbers_of(one, m)
+                with self.carrying([v.splat(0.0)] * len(sums), first, end, "block") as (n, totals):
+                    shares = self.equations(one, m, n, numbers)
+                    totals[:] = [b.fadd(total, shares[i]) for i, total in zip(sums, totals, strict=True)]
+                for i, total in zip(sums, totals, strict=True):
+                    v.store(total, self.address(Slot(i), m))
             return
-        b = self.b
         panels = self.panels[self.layout.products.index(one.product)]
         per, parts = panels.per, panels.parts
         first, end = self.share(one.size, per, self.number, self.count)
@@ -179,46 +185,75 @@ class _Kernel(Builder):
                     with b.if_then(b.icmp_signed("<", n, blocks)):
                         where = b.mul(b.add(b.mul(r, self.i(per)), u), self.i(parts * self.lanes))
                         results = {
-                            node: self.v.load(self.at(self.buffer, b.add(where, self.i(g * self.lanes))))
+                            node: v.load(self.at(self.buffer, b.add(where, self.i(g * self.lanes))))
                             for g, node in enumerate(one.product.results)
                         }
-                        self.equations(one, b.add(m, r), n, results)
+                        row = b.add(m, r)
+                        for i, share in self.equations(one, row, n, results).items():
+                            self.add_up(i, share, row, n)
 
-    def equations(self, one: Pass, m: ir.Value, n: ir.Value, results: dict[int, ir.Value]) -> None:
-        """The elementwise work of a pass for row m and block n, on values in registers."""
+    def numbers_of(self, one: Pass, m: ir.Value) -> dict[int, ir.Value]:
+        """The numbers of row m that the elementwise work of a pass uses: sums over units, and what follows from them.
+
+        LLVM would compute them anew for every block: it cannot know that what a block stores leaves them as they are.
+        """
+        nodes = self.graph.nodes
+        wanted = {a for i in one.nodes for a in nodes[i].args if nodes[a].size == ONE} - {*one.nodes}
+        values: dict[int, ir.Value] = {}
+        for i in sorted(wanted):
+            self.value(i, values, m, self.i(0), None)
+        return values
+
+    def value(
+        self, i: int, values: dict[int, ir.Value], m: ir.Value, first: ir.Value, inside: ir.Value | None
+    ) -> ir.Value:
+        """A value for row m from unit `first` on, which is added to those that are there."""
+        if i not in values:
+            if single(self.graph, i):
+                values[i] = self.computed(i, values, m, first, inside)
+            else:
+                values[i] = self.fetch(i, m, first, inside)
+        return values[i]
+
+    def computed(
+        self, i: int, values: dict[int, ir.Value], m: ir.Value, first: ir.Value, inside: ir.Value | None
+    ) -> ir.Value:
+        """The operation of a node on the values of its arguments."""
+        node = self.graph.nodes[i]
+        return SPELLING[node.op](self.v, *(self.value(a, values, m, first, inside) for a in node.args))
+
+    def equations(self, one: Pass, m: ir.Value, n: ir.Value, values: dict[int, ir.Value]) -> dict[int, ir.Value]:
+        """The elementwise work of a pass for row m and block n, on values in registers; its shares of sums over units.
+
+        `values`: what is known already.
+        """
         b, v, nodes = self.b, self.v, self.graph.nodes
-        values = dict(results)
+        values, shares = dict(values), {}
         first = b.mul(n, self.i(self.lanes))
         inside = self.inside(one.size, first)
-
-        def value(i: int) -> ir.Value:
-            if i not in values:
-                values[i] = self.fetch(i, m, first, inside) if not single(self.graph, i) else compute(i)
-            return values[i]
-
-        def compute(i: int) -> ir.Value:
-            return SPELLING[nodes[i].op](v, *(value(a) for a in nodes[i].args))
-
         for i in one.nodes:
             if nodes[i].op == "sum":
-                self.add_up(i, b.select(inside, value(nodes[i].args[0]), v.splat(0.0)), m, n)
+                summand = self.value(nodes[i].args[0], values, m, first, inside)
+                shares[i] = b.select(inside, summand, v.splat(0.0))
             else:
-                values[i] = compute(i)
-        for i in dict.fromkeys((*results, *one.nodes, *one.stores)):
+                values[i] = self.computed(i, values, m, first, inside)
+        for i in dict.fromkeys((*one.results, *one.nodes, *one.stores)):
             if nodes[i].op == "sum":
                 continue
             flows = Slot(i, "carried") in self.slots and nodes[i].op != "grad"
             places = [Slot(i, "carried")] * flows + [Slot(i)] * (Slot(i) in self.slots and i in one.stores)
             for slot in places:
                 # Zero beyond the last unit: whoever adds up or packs whole blocks finds nothing there.
-                v.store(b.select(inside, value(i), v.splat(0.0)), self.at(self.address(slot, m), first))
+                value = self.value(i, values, m, first, inside)
+                v.store(b.select(inside, value, v.splat(0.0)), self.at(self.address(slot, m), first))
             slot = Slot(i, "narrow")
             if self.narrow is not None and i in self.narrow:
-                rounded = v.narrow(b.select(inside, value(i), v.splat(0.0)))
+                rounded = v.narrow(b.select(inside, self.value(i, values, m, first, inside), v.splat(0.0)))
                 b.store(rounded, self.at(self.address(slot, m), first, I16), align=2)
+        return shares
 
-    def fetch(self, i: int, m: ir.Value, first: ir.Value, inside: ir.Value) -> ir.Value:
-        """A leaf, or a value that another pass has stored."""
+    def fetch(self, i: int, m: ir.Value, first: ir.Value, inside: ir.Value | None) -> ir.Value:
+        """A leaf, or a value that another pass has stored; a number per row needs no `inside`."""
         b, v, node = self.b, self.v, self.graph.nodes[i]
         if node.op == "const":
             return v.splat(node.value)
