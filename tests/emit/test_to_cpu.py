@@ -381,6 +381,40 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
+DISTRIBUTED = """
+import sys
+import torch, cellwright
+import torch.distributed as dist
+
+rank, file = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+x, lengths = torch.randn(6, 4, 3), torch.tensor([6, 2, 0, 5])
+layer = cellwright.LSTM(3, 5, num_layers=2, bidirectional=True)
+(layer(x, lengths=lengths)[0] ** 2).sum().backward()
+want = {name: p.grad.clone() for name, p in layer.named_parameters()}
+layer.zero_grad()
+dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+wrapped = torch.nn.parallel.DistributedDataParallel(layer)
+mine = slice(2 * rank, 2 * rank + 2)
+(wrapped(x[:, mine], lengths=lengths[mine])[0] ** 2).sum().backward()
+for name, p in layer.named_parameters():
+    torch.testing.assert_close(2 * p.grad, want[name], rtol=1e-5, atol=1e-6)  # the mean over two processes
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch has no torch.distributed")
+def test_training_in_two_processes_gives_the_gradients_of_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DISTRIBUTED]
+    runs = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    errors = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], errors
+
+
 def test_a_nan_stays_a_nan() -> None:
     for layer in (cellwright.RNN(3, 20, nonlinearity="relu"), cellwright.LSTM(3, 20), cellwright.GRU(3, 20)):
         x = torch.randn(4, 2, 3)
