@@ -89,6 +89,12 @@ class Program:
             self._own[key] = self._kernel(key, self._before_passes(training))
         return self._own[key]
 
+    def read_before(self, training: bool, narrow: bool) -> set[str]:
+        """The inputs that this kernel reads."""
+        nodes = self.plan.definition.graph.nodes
+        slots = (nodes[s.node] for s in self.before(training, narrow).layout.slots if s.node >= 0)
+        return {node.name for node in slots if node.op == "input"}
+
     def _before_passes(self, training: bool) -> list[Pass]:
         wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}
         return lower(self.plan.definition.graph, self.plan.forward.hoisted, sorted(wanted))

@@ -137,6 +137,9 @@ def lay_out(
     elif prepared == "torch":
         x = x.float() if x.is_floating_point() else x
     given = {name: side_by_side(v) for name, v in (inputs | {"x": x}).items()}
+    if prepared == "kernel" and len(inputs) > 1:
+        # The kernel before the loop takes all inputs as rows at equal distances, like x.
+        given |= {name: _rows(given[name], False)[0] for name in program.read_before(training, narrow) - {"x"}}
     nodes: dict[int, Tensor | float] = {}
     if prepared != "kernel":
         inputs_of_nodes = given | {"x": symbols(program)} if prepared == "table" else given
