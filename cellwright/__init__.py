@@ -7,11 +7,12 @@ The floors, each importing only from those below it:
     cells    2  mathematics only: one short file per family
     emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
     nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
-    tasks    4  data, model and metric: the character model
-    train    4  the training loop, run folders
-    app      5  the command line, generation, doctor
+    topologies 4  what goes in and what comes out: N to 1, 1 to N, N to M with attention and search
+    tasks    5  data, model and metric: the character model
+    train    5  the training loop, run folders
+    app      6  the command line, generation, doctor
 
-The names below are the public surface. Those of `nn` are imported when first used, so that importing the package
+The names below, and those of `cellwright.topologies`, are the public surface. Those of `nn` are imported when first used, so that importing the package
 does not wait for torch.
 """
 

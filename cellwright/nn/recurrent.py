@@ -237,6 +237,15 @@ class Recurrent(nn.Module):
             return tuple(join(pair) for pair in scans)
         return join([direction for pair in scans for direction in pair])
 
+    def last_output(self, state: Any) -> Tensor:
+        """The output of the last layer after the last valid step of each direction: its part of a batched state.
+
+        [B, D*O]. For an empty sequence it is the initial state.
+        """
+        layer = state[-1] if self._listed else state
+        h = layer if isinstance(layer, Tensor) else layer[0]  # [.., B, O]; the first state is the output
+        return torch.cat(h[-self.directions :].unbind(0), -1)
+
     def extra_repr(self) -> str:
         """What `print` shows."""
         flags = [f"{k}={getattr(self, k)}" for k in ("batch_first", "dropout", "bidirectional") if getattr(self, k)]
