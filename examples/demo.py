@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cellwright import CellwrightError
-from cellwright.app.charlm import load, resume, start
-from cellwright.app.generate import generate
+from cellwright.app.runs import load, resume, start
 from cellwright.tasks.charlm_config import CharLMConfig
+from cellwright.tasks.generate import generate
 from cellwright.train.progress import display
 from cellwright.train.run import Run
 
@@ -49,7 +49,7 @@ def main(wanted: str = "runs/demo") -> int:
     loaded = load(folder)
     for prompt in PROMPTS:
         print(f"\n--- {prompt.strip()} ...\n{prompt}", end="")
-        for piece in generate(loaded.model, loaded.vocabulary, prompt, length=500, seed=1):
+        for piece in generate(loaded.net.model, loaded.net.vocabulary, prompt, length=500, seed=1):
             print(piece, end="", flush=True)
         print()
     print(f"""

@@ -1,4 +1,4 @@
-"""The command line: `cellwright train | generate | eval | show | doctor`.
+"""The command line: `cellwright train | eval | predict | generate | show | doctor`.
 
 Everything that needs torch is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -7,7 +7,7 @@ import io
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,9 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import CellwrightError, OptionError
-from ..tasks.charlm_config import CharLMConfig
+from ..tasks.job import JOBS, settings_of
+from ..tasks.settings import TrainConfig
+from .options import cell_options, training_command
 
 INTERRUPTED = 130
 
@@ -29,8 +31,6 @@ app = typer.Typer(
 )
 training = typer.Typer(help="Train a model.", no_args_is_help=True)
 app.add_typer(training, name="train")
-
-_DEFAULT = CharLMConfig()
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the --out of a training", show_default=False)]
 Last = Annotated[bool, typer.Option("--last", help="the last weights instead of the best ones")]
@@ -80,77 +80,24 @@ def _root(
 def _train() -> None: ...
 
 
-@training.command()
-def charlm(
-    context: typer.Context,
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TEXT...",
-            help="UTF-8 files or folders; none: the source of Python's own library",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="a new folder for the run", show_default=False)] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN", help="go on exactly where this run stopped; goes with --steps only", show_default=False
-        ),
-    ] = None,
-    hidden: Annotated[int, typer.Option(help="units per layer")] = _DEFAULT.hidden,
-    layers: Annotated[int, typer.Option(help="layers")] = _DEFAULT.layers,
-    cell: Annotated[str, typer.Option(help="rnn, lstm, gru, or path/to/file.py:MyCell")] = _DEFAULT.cell,
-    options: Options = None,
-    dropout: Annotated[float, typer.Option(help="between layers and before the output")] = _DEFAULT.dropout,
-    embed: Annotated[int, typer.Option(help="size of an embedding of the symbols; 0: one-hot input")] = _DEFAULT.embed,
-    tie: Annotated[bool, typer.Option("--tie", help="the output's weight is the embedding's")] = _DEFAULT.tie,
-    level: Annotated[str, typer.Option(metavar="char|byte", help="what a symbol is")] = _DEFAULT.level,
-    glob: Annotated[str, typer.Option(help="which files of a folder")] = _DEFAULT.glob,
-    validation: Annotated[float, typer.Option(help="part of the text for validation")] = _DEFAULT.validation,
-    test: Annotated[float, typer.Option(help="part of the text for the test, at its end")] = _DEFAULT.test,
-    batch: Annotated[int, typer.Option(help="streams of text side by side")] = _DEFAULT.batch,
-    chunk: Annotated[int, typer.Option(help="symbols per step and stream: how far gradients go back")] = _DEFAULT.chunk,
-    steps: Annotated[
-        int, typer.Option(help="updates of the weights; with --resume the decay stretches to the new end")
-    ] = _DEFAULT.steps,
-    lr: Annotated[float, typer.Option(help="learning rate of Adam")] = _DEFAULT.lr,
-    warmup: Annotated[
-        int | None, typer.Option(help="steps over which it rises", show_default="a tenth of the steps, at most 100")
-    ] = _DEFAULT.warmup,
-    decay: Annotated[str, typer.Option(metavar="cosine|none", help="how it falls afterwards")] = _DEFAULT.decay,
-    final: Annotated[float, typer.Option(help="where it ends, as a fraction of --lr")] = _DEFAULT.final,
-    clip: Annotated[float, typer.Option(help="largest norm of the gradient; 0: no limit")] = _DEFAULT.clip,
-    patience: Annotated[
-        int, typer.Option(help="stop after so many evaluations without improvement; 0: do not")
-    ] = _DEFAULT.patience,
-    eval_every: Annotated[int, typer.Option(help="steps between evaluations")] = _DEFAULT.eval_every,
-    sample_length: Annotated[int, typer.Option(help="symbols to show at each; 0: none")] = _DEFAULT.sample_length,
-    seed: Annotated[int, typer.Option(help="of the initial weights, dropout and samples")] = _DEFAULT.seed,
-) -> None:
-    """Train a model of the characters of a text.
-
-    Ctrl-C saves the run and says how to go on.
-    """
-    given = {name for name in context.params if _explicit(context, name)}
-    if resume is not None and (more := sorted(given - {"resume", "steps"})):
-        names = ", ".join("TEXT" if n == "texts" else "--option" if n == "options" else _spelled(n) for n in more)
-        raise OptionError(f"{names}: a resumed run keeps its settings; only --steps goes with --resume")
-    fields = {name: value for name, value in context.params.items() if name in CharLMConfig.model_fields}
-    config = CharLMConfig.checked({**fields, "texts": tuple(texts or ()), "options": _cell_options(options)})
-
+def _work(config: TrainConfig, given: set[str], values: Mapping[str, Any]) -> None:
     from ..train.progress import display
-    from . import charlm as work
+    from .runs import Asked, resume, start
 
-    shown = display(Console())
-    if resume is not None:
-        complete = work.resume(resume, steps if "steps" in given else None, shown)
-    elif out is None:
+    shown, asked = display(Console()), Asked(values["profile"], values["plot"])
+    if values["resume"] is not None:
+        steps = values["steps"] if "steps" in given else None
+        complete = resume(values["resume"], steps, shown, asked, config.task)
+    elif values["out"] is None:
         raise OptionError("--out is missing: name a new folder for the run, or --resume an existing one")
     else:
-        complete = work.start(config, out, shown)
+        complete = start(config, values["out"], shown, asked)
     if not complete:
         raise typer.Exit(INTERRUPTED)
+
+
+for _name in JOBS:
+    training.command(_name)(training_command(settings_of(_name), _work))
 
 
 @app.command()
@@ -174,14 +121,16 @@ def generate(
     last: Last = False,
 ) -> None:
     """Let a trained model write, from a prompt or from nothing."""
-    from . import charlm as work
-    from .generate import generate as pieces
+    from ..tasks.generate import generate as pieces
+    from .runs import load
 
-    loaded = work.load(run, "last" if last else "best")
+    loaded = load(run, "last" if last else "best")
+    if loaded.config.task != "charlm":
+        raise OptionError(f"{run} is a run of {loaded.config.task}, which writes no text; try cellwright predict {run}")
     chosen = secrets.randbelow(2**31) if seed is None else seed
     text = pieces(
-        loaded.model,
-        loaded.vocabulary,
+        loaded.net.model,
+        loaded.net.vocabulary,
         prompt,
         length=length,
         temperature=temperature,
@@ -204,17 +153,47 @@ def generate(
 @app.command(name="eval")
 def evaluate(
     run: RunFolder,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="UTF-8 files or folders", show_default=False)],
-    glob: Annotated[str, typer.Option(help="which files of a folder")] = _DEFAULT.glob,
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files or folders like those of the training")],
+    glob: Annotated[str, typer.Option(help="which files of a folder of texts")] = "*",
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the confusion matrix as a picture", show_default=False)
+    ] = None,
     last: Last = False,
 ) -> None:
-    """How well a model predicts a text: nats and bits per character."""
-    from ..tasks.text import read
-    from . import charlm as work
+    """How well a model does on other data: nats and bits per character, or accuracy and F1."""
+    from .runs import load
 
-    loaded = work.load(run, "last" if last else "best")
-    corpus = read(texts, glob)
-    typer.echo(work.measure(loaded, corpus))
+    if plot is not None:
+        from .plot import check
+
+        check()
+    loaded = load(run, "last" if last else "best")
+    found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob)
+    typer.echo(found.text)
+    if plot is not None:
+        from .plot import matrix
+
+        if found.confusion is None:
+            raise OptionError(f"--plot: {run} is a run of {loaded.config.task}, which has no classes")
+        matrix(found.confusion, found.rows, plot)
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files or folders, without labels or with them")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="a .csv, .tsv, .jsonl or .txt file instead of the terminal", show_default=False),
+    ] = None,
+    last: Last = False,
+) -> None:
+    """What a model says about new data: one line per sequence, or per word or frame."""
+    from .records import write
+    from .runs import load
+
+    loaded = load(run, "last" if last else "best")
+    write(loaded.job.predict(loaded.config, loaded.net, data), out)
 
 
 @app.command()
@@ -235,7 +214,7 @@ def show(
     from ..emit.to_latex import latex as as_latex
     from ..lang.show import text as as_text
 
-    definition = find(cell)(inputs, hidden, **_cell_options(options)).definition()
+    definition = find(cell)(inputs, hidden, **cell_options(options)).definition()
     if target is not None:
         from ..nn.scan import Program, source
 
@@ -250,37 +229,3 @@ def doctor() -> None:
     from .doctor import report
 
     typer.echo(report())
-
-
-def _explicit(context: typer.Context, name: str) -> bool:
-    """Whether an option was given, and not left at its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
-
-
-def _spelled(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _cell_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """`["peephole=true", "forget_bias=1.0"]` to values. OptionError: no `=`, or the same name twice."""
-    values: dict[str, Any] = {}
-    for pair in pairs or ():
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise OptionError(f"--option {pair}: expected NAME=VALUE, for example --option peephole=true")
-        if name in values:
-            raise OptionError(f"--option {name} is given twice; give it once")
-        values[name] = _value(text)
-    return values
-
-
-def _value(text: str) -> bool | int | float | str:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

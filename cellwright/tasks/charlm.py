@@ -8,6 +8,7 @@ Trained by truncated back-propagation through time: the state goes on from chunk
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,11 @@ from ..errors import DataError, OptionError
 from ..lang import Definition
 from ..nn import Recurrent, stepper
 from .charlm_config import CharLMConfig
+from .generate import generate
+from .job import Found, Job, layer_line
 from .state import State, detach, flatten, unflatten
 from .streams import IGNORE, Streams, evaluation_chunks, split
+from .text import Corpus, read
 from .vocabulary import Vocabulary
 
 VALIDATION_LIMIT = 100_000  # symbols looked at by the evaluations during the training
@@ -137,11 +141,14 @@ class CharLM:
         self.per_step = config.batch * config.chunk
         self._device = next(model.parameters()).device
         self._state: State | None = None
+        self.reading = 0.0
 
     def loss(self, step: int) -> Tensor:
         """Mean -ln p over the chunk of step 0, 1, ...: a scalar with a gradient. An epoch begins with a zero state."""
         k = step % self.streams.chunks
+        began = time.perf_counter()
         x, y = (ids.to(self._device) for ids in self.streams(k))
+        self.reading += time.perf_counter() - began
         logits, state = self.model(x, self._state if k else None)
         self._state = detach(state)
         return cross_entropy(logits.flatten(0, 1), y.flatten())
@@ -154,13 +161,13 @@ class CharLM:
         """Go on with the state of `carried`."""
         self._state = unflatten(tensors) if tensors else None
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         """Nats per symbol on the validation text, or on its beginning if that is long."""
-        return evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats
+        return {"loss": evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats}
 
-    def test(self) -> float | None:
+    def test(self) -> dict[str, float] | None:
         """Nats per symbol on the whole test text; None if there is none."""
-        return evaluate(self.model, self.test_ids).nats if len(self.test_ids) else None
+        return {"loss": evaluate(self.model, self.test_ids).nats} if len(self.test_ids) else None
 
     def measures(self, loss: float) -> dict[str, float]:
         """The loss in other units."""
@@ -182,3 +189,95 @@ def _long_enough(config: CharLMConfig, total: int, unit: str, training: int, val
                 f"--{name} {fraction} of a text of {total} {unit}s is {count}, and at least 2 are needed; give more "
                 f"text, or a larger --{name}"
             )
+
+
+@dataclass(frozen=True)
+class Net:
+    """A character model and the symbols that it knows."""
+
+    model: CharModel
+    vocabulary: Vocabulary
+
+
+class CharLMJob(Job):
+    """The character model for the commands."""
+
+    config = CharLMConfig
+
+    def read(self, config: CharLMConfig) -> Corpus:
+        """The whole text."""
+        return read(config.texts, config.glob)
+
+    def learn(self, config: CharLMConfig, data: Corpus) -> dict[str, Any]:
+        """The vocabulary and the cells."""
+        vocabulary = Vocabulary.build(data.text, config.level)
+        cells, embed = definitions(config, len(vocabulary))
+        layers = [cell.to_json() for cell in cells]
+        return {"vocabulary.json": vocabulary.to_json(), "cells.json": {"embed": embed, "layers": layers}}
+
+    def build(self, config: CharLMConfig, documents: Mapping[str, Any]) -> Net:
+        """The model, which needs no file of cells any more."""
+        vocabulary = Vocabulary.from_json(documents["vocabulary.json"])
+        embed, layers = documents["cells.json"]["embed"], documents["cells.json"]["layers"]
+        cells = [Definition.from_json(layer) for layer in layers]
+        model = CharModel(cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout)
+        return Net(model, vocabulary)
+
+    def task(self, config: CharLMConfig, net: Net, data: Corpus) -> CharLM:
+        """The text in streams."""
+        return CharLM(config, net.model, net.vocabulary, net.vocabulary.encode(data.text))
+
+    def facts(self, config: CharLMConfig, net: Net, data: Corpus, task: CharLM) -> dict[str, list[str]]:
+        """Model, text and split."""
+        embed = net.model.embed
+        inputs = "one-hot input" if embed is None else f"embedding of {embed.embedding_dim}"
+        checked = min(len(task.validation_ids), VALIDATION_LIMIT)
+        return {
+            "model": layer_line(config, net.model, inputs, "tied output" if config.tie else ""),
+            "text": [
+                f"{len(data.text):,} characters",
+                f"{len(net.vocabulary)} symbols",
+                "" if config.texts else "the source of Python's library",
+                f"{data.files} file{'s' if data.files != 1 else ''}",
+                data.note,
+            ],
+            "split": [
+                f"{task.training_count:,} {task.unit}s to train on",
+                f"{len(task.validation_ids):,} for validation (the first {checked:,} at each evaluation)",
+                f"{len(task.test_ids):,} for the test",
+            ],
+            "plan": [
+                f"{config.steps} steps of {config.batch} x {config.chunk} {task.unit}s",
+                f"{config.steps / task.streams.chunks:.1f} epochs",
+            ],
+        }
+
+    def sample(self, config: CharLMConfig, net: Net, step: int) -> str | None:
+        """A text of --sample-length symbols."""
+        if not config.sample_length:
+            return None
+        return "".join(generate(net.model, net.vocabulary, length=config.sample_length, seed=config.seed + step))
+
+    def loss_words(self, task: CharLM, measured: Mapping[str, float]) -> str:
+        """Nats and bits."""
+        loss = measured["loss"]
+        return f"{loss:.4f} nats, {loss / math.log(2):.4f} bits per {task.unit}"
+
+    def after(self, run: str) -> str:
+        """How to let it write."""
+        return f"the run is in {run}; let it write with:\n  cellwright generate {run}"
+
+    def evaluate(self, config: CharLMConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
+        """Nats and bits per character of a text; `glob`: which files of a folder."""
+        corpus = read(paths, options.get("glob", "*"))
+        ids = net.vocabulary.encode(corpus.text)
+        nats = evaluate(net.model, ids).nats
+        text, numbers = f"{len(corpus.text):,} characters", {"loss": nats}
+        if config.level == "byte":
+            text = f"{len(ids):,} bytes, {nats:.4f} nats and {nats / math.log(2):.4f} bits per byte\n{text}"
+            nats *= len(ids) / len(corpus.text)
+        note = f"\n{corpus.note}" if corpus.note else ""
+        return Found(f"{text}, {nats:.4f} nats and {nats / math.log(2):.4f} bits per character{note}", numbers)
+
+
+JOB = CharLMJob()

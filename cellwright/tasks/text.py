@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import DataError
 
@@ -30,6 +31,11 @@ class Corpus:
     def digest(self) -> str:
         """SHA-256 of the text as UTF-8, hexadecimal."""
         return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a run remembers of it."""
+        return {"sha256": self.digest, "characters": len(self.text), "files": self.files}
 
     @property
     def note(self) -> str:

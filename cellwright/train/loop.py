@@ -7,6 +7,7 @@ same losses, bit for bit, as one that was not.
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Task(Protocol):
 
     unit: str  # what is counted: "character"
     per_step: int  # units per step
+    reading: float  # seconds that `loss` has spent on getting the data so far
 
     @property
     def model(self) -> nn.Module:
@@ -46,11 +48,11 @@ class Task(Protocol):
     def carry(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with what `carried` gave."""
 
-    def validate(self) -> float:
-        """The validation loss, in nats per unit."""
+    def validate(self) -> Mapping[str, float]:
+        """The validation loss in nats per unit as `loss`, and whatever else is measured, by name."""
 
-    def test(self) -> float | None:
-        """The test loss, in nats per unit; None if there is no test data."""
+    def test(self) -> Mapping[str, float] | None:
+        """The same of the test data; None if there are none."""
 
     def measures(self, loss: float) -> dict[str, float]:
         """The loss in other units, by their names."""
@@ -70,6 +72,19 @@ class Counters:
     window: list[tuple[float, float]] = field(default_factory=list)  # losses, gradient norms since the last log line
 
 
+class Clock:
+    """Seconds since the last note, added up by what they were spent on."""
+
+    def __init__(self, spent: dict[str, float]) -> None:
+        self._spent, self._last = spent, time.perf_counter()
+
+    def note(self, what: str) -> None:
+        """The time since the last note was spent on this."""
+        now = time.perf_counter()
+        self._spent[what] += now - self._last
+        self._last = now
+
+
 class Trainer:
     """A task, on its way. `sample` writes something with the model, to be shown at the evaluation after a step.
 
@@ -80,7 +95,7 @@ class Trainer:
     _metrics: Metrics
 
     def __init__(
-        self, task: Task, settings: Settings, display: Display, sample: Callable[[int], str] | None = None
+        self, task: Task, settings: Settings, display: Display, sample: Callable[[int], str | None] | None = None
     ) -> None:
         self.task, self.settings, self.display, self.sample = task, settings, display, sample
         self.counters = Counters(settings.steps)
@@ -89,6 +104,7 @@ class Trainer:
         self._pending: list[Tensor] = []  # loss and gradient norm of the latest steps, not yet waited for
         self._position: Mapping[str, Any] = {}
         self._status = ""
+        self.spent: dict[str, float] = defaultdict(float)  # seconds by what they were spent on, in this process
 
     def begin(self, path: Path, documents: Mapping[str, Any]) -> None:
         """Make the run folder. RunError: it is in use or cannot be made."""
@@ -132,16 +148,17 @@ class Trainer:
             self._metrics.close()
         return bool(counters.finished)
 
-    def conclude(self) -> float | None:
-        """Load the best weights and give their test loss, which is also logged; None if there is no test data."""
+    def conclude(self) -> Mapping[str, float] | None:
+        """Load the best weights and give what they reach in the test, which is also logged; None without test data."""
         tensors, _ = self.run.load("best")
         checkpoint.load_weights(self.task.model, tensors, self.run.path)
-        loss = self.task.test()
-        if loss is not None:
+        found = self.task.test()
+        if found is not None:
             metrics = self.run.metrics(self._position)
-            metrics.append({"kind": "test", "step": self.counters.best_step, "loss": loss, **self.task.measures(loss)})
+            units = self.task.measures(found["loss"])
+            metrics.append({"kind": "test", "step": self.counters.best_step, **found, **units})
             metrics.close()
-        return loss
+        return found
 
     def _step(self) -> None:
         """One update of the weights, and what is due after it."""
@@ -150,19 +167,30 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
+        reading = self.task.reading
+        clock = Clock(self.spent)
         loss = self.task.loss(counters.step)
+        clock.note("forward")
         loss.backward()  # type: ignore[no-untyped-call]
+        clock.note("backward")
         norm = nn.utils.clip_grad_norm_(self._parameters, settings.clip or math.inf)
         self._optimizer.step()
+        clock.note("update")
+        reading = self.task.reading - reading
+        self.spent["data"] += reading
+        self.spent["forward"] -= reading
         counters.step += 1
         self._pending += [loss.detach(), norm]
         evaluate = counters.step % settings.eval_every == 0 or counters.step == counters.steps
         if evaluate or counters.step % LOG_EVERY == 0:
             self._log(rate)
         self.display.update(counters.step, self._describe)
+        clock.note("report")
         if evaluate:
             self._evaluate()
+            clock.note("evaluation")
             self._save()
+            clock.note("saving")
 
     def _settle(self) -> None:
         """Wait for the device, and check the losses that have arrived."""
@@ -222,7 +250,8 @@ class Trainer:
     def _evaluate(self) -> None:
         """Validate; keep the weights if they are the best so far; stop if there is nothing more to gain."""
         counters, step = self.counters, self.counters.step
-        loss = self.task.validate()
+        found = self.task.validate()
+        loss = found["loss"]
         if not math.isfinite(loss):
             self._diverged(step, f"validation loss {loss}")
         better = counters.best is None or loss < counters.best
@@ -238,16 +267,18 @@ class Trainer:
         record: dict[str, Any] = {
             "kind": "eval",
             "step": step,
-            "loss": loss,
+            **found,
             **self.task.measures(loss),
             "best": counters.best,
         }
-        self.display.say(f"step {step}: validation {self._words(loss)}{'  (best)' if better else ''}")
+        others = "".join(f"  {name} {value:.4f}" for name, value in found.items() if name != "loss")
+        self.display.say(f"step {step}: validation {self._words(loss)}{others}{'  (best)' if better else ''}")
         if self.sample is not None:
             self.task.model.eval()
             text = self.sample(step)
-            record["sample"] = text
-            self.display.say("".join(f"    | {line}\n" for line in text.splitlines()))
+            if text is not None:
+                record["sample"] = text
+                self.display.say("".join(f"    | {line}\n" for line in text.splitlines()))
         self._metrics.append({**record, "seconds": round(time.monotonic() - self._began, 3)})
         self.task.model.train()
         self._mark = (step, time.monotonic())

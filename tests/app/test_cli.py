@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import cellwright
-from cellwright.app.charlm import load
+from cellwright.app.runs import load
 
 from .conftest import SMALL, TEXT
 
@@ -41,7 +41,7 @@ def test_train_says_everything_it_is_going_to_do(cli: Cli, text: Path, tmp_path:
         "embedding of 8",
         "tied output",
         "dropout 0.1",
-        f"{sum(p.numel() for p in load(tmp_path / 'run').model.parameters()):,} parameters",
+        f"{sum(p.numel() for p in load(tmp_path / 'run').net.model.parameters()):,} parameters",
         f"{len(TEXT):,} characters",
         f"{len(set(TEXT))} symbols",
         "30 steps of 4 x 10 characters",

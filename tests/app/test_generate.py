@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import cellwright
 from cellwright import DataError, OptionError
-from cellwright.app.charlm import load
-from cellwright.app.generate import generate, probabilities
+from cellwright.app.runs import load
+from cellwright.tasks.generate import generate, probabilities
 
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12)
 NEAR = 1e-9  # two ways of summing may differ by that much: such a case decides nothing
@@ -75,7 +75,7 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
 
 def write(run: Path, prompt: str = "", **options: Any) -> str:
     loaded = load(run)
-    return "".join(generate(loaded.model, loaded.vocabulary, prompt, **options))
+    return "".join(generate(loaded.net.model, loaded.net.vocabulary, prompt, **options))
 
 
 def test_the_text_is_the_same_on_every_target(char_run: Path) -> None:
@@ -101,12 +101,12 @@ def test_a_longer_text_begins_like_the_shorter_one(char_run: Path) -> None:
 def test_the_prompt_is_read_as_a_whole(char_run: Path) -> None:
     """Greedy: what follows a prompt is what follows the same text read step by step."""
     loaded = load(char_run)
-    ids = loaded.vocabulary.encode("def f1(x):\n").tolist()
+    ids = loaded.net.vocabulary.encode("def f1(x):\n").tolist()
     state, logits = None, torch.empty(0)
     with torch.no_grad():
         for symbol in ids:
-            logits, state = loaded.model(torch.tensor([[symbol]]), state)
-    first = loaded.vocabulary.symbols[int(logits[0, 0].argmax())]
+            logits, state = loaded.net.model(torch.tensor([[symbol]]), state)
+    first = loaded.net.vocabulary.symbols[int(logits[0, 0].argmax())]
     assert write(char_run, "def f1(x):\n", length=1, temperature=0) == first
 
 
@@ -117,15 +117,15 @@ def test_without_a_prompt_it_begins_after_a_newline(char_run: Path) -> None:
 def test_the_draw_follows_the_probabilities(char_run: Path) -> None:
     loaded = load(char_run)
     with torch.no_grad():
-        logits, _ = loaded.model(torch.tensor([[loaded.vocabulary.start]]))
+        logits, _ = loaded.net.model(torch.tensor([[loaded.net.vocabulary.start]]))
     p = probabilities(logits[0, 0], 1.0, top_k=3)
     drawn = [write(char_run, length=1, temperature=1.0, top_k=3, seed=s) for s in range(10)]
-    assert set(drawn) <= {loaded.vocabulary.symbols[i] for i in p.nonzero().flatten().tolist()}
+    assert set(drawn) <= {loaded.net.vocabulary.symbols[i] for i in p.nonzero().flatten().tolist()}
 
 
 def test_it_is_not_in_inference_mode_between_two_symbols(char_run: Path) -> None:
     loaded = load(char_run)
-    pieces = generate(loaded.model, loaded.vocabulary, length=3)
+    pieces = generate(loaded.net.model, loaded.net.vocabulary, length=3)
     next(pieces)
     assert not torch.is_inference_mode_enabled()
     assert torch.is_grad_enabled()
@@ -134,7 +134,7 @@ def test_it_is_not_in_inference_mode_between_two_symbols(char_run: Path) -> None
 def test_it_does_not_touch_the_global_chance(char_run: Path) -> None:
     loaded = load(char_run)
     before = torch.get_rng_state()
-    list(generate(loaded.model, loaded.vocabulary, length=20))
+    list(generate(loaded.net.model, loaded.net.vocabulary, length=20))
     assert torch.get_rng_state().equal(before)
 
 
@@ -150,7 +150,7 @@ def test_stop_ends_with_the_text(kind: str, request: pytest.FixtureRequest) -> N
 
 def test_bytes_come_as_whole_characters(byte_run: Path) -> None:
     loaded = load(byte_run)
-    pieces = list(generate(loaded.model, loaded.vocabulary, "ä😀", length=400, temperature=1.5, seed=1))
+    pieces = list(generate(loaded.net.model, loaded.net.vocabulary, "ä😀", length=400, temperature=1.5, seed=1))
     assert all(pieces)
     text = "".join(pieces)
     assert 100 < len(text) < 400
@@ -176,20 +176,20 @@ def test_bytes_come_as_whole_characters(byte_run: Path) -> None:
 def test_impossible_values_are_refused_before_the_first_symbol(char_run: Path, options: dict[str, Any]) -> None:
     loaded = load(char_run)
     with pytest.raises(OptionError, match="--" + next(iter(options)).replace("_", "-")):
-        generate(loaded.model, loaded.vocabulary, **options)
+        generate(loaded.net.model, loaded.net.vocabulary, **options)
 
 
 def test_a_prompt_outside_the_vocabulary_is_named(char_run: Path) -> None:
     loaded = load(char_run)
     with pytest.raises(DataError, match=r"the prompt has characters outside .* '\\u20ac' \(2 times\)"):
-        generate(loaded.model, loaded.vocabulary, "def €€")
+        generate(loaded.net.model, loaded.net.vocabulary, "def €€")
 
 
 def test_a_model_in_training_is_put_into_evaluation(char_run: Path) -> None:
     loaded = load(char_run)
-    loaded.model.train()
-    list(generate(loaded.model, loaded.vocabulary, length=1))
-    assert not loaded.model.training
+    loaded.net.model.train()
+    list(generate(loaded.net.model, loaded.net.vocabulary, length=1))
+    assert not loaded.net.model.training
 
 
 Cli = Callable[..., Any]
@@ -210,7 +210,7 @@ def test_the_command_says_which_seed_it_chose(cli: Cli, char_run: Path) -> None:
 
 def test_the_last_weights_are_others(cli: Cli, char_run: Path) -> None:
     best = cli("generate", char_run, "--seed", 1, "--temperature", 2)
-    assert load(char_run, "last").model.output.weight.isfinite().all()
+    assert load(char_run, "last").net.model.output.weight.isfinite().all()
     (char_run / "best.safetensors").unlink()
     assert cli("generate", char_run, "--seed", 1).code == 2
     last = cli("generate", char_run, "--seed", 1, "--temperature", 2, "--last")

@@ -36,6 +36,7 @@ class Toy:
 
     unit = "number"
     per_step = 8
+    reading = 0.0
 
     def __init__(self, poison: int = -1, validation: list[float] | None = None) -> None:
         torch.manual_seed(1)
@@ -57,15 +58,16 @@ class Toy:
     def carry(self, tensors: Mapping[str, Tensor]) -> None:
         self.hidden = tensors["hidden"]
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         self.evaluations += 1
         if self.validation is not None:
-            return self.validation[self.evaluations - 1]
+            return {"loss": self.validation[self.evaluations - 1]}
         self.model.eval()
         with torch.no_grad():
-            return float((self.model(self.data[-1]) - self.data[-1].sum(1, keepdim=True)).square().mean())
+            error = self.model(self.data[-1]) - self.data[-1].sum(1, keepdim=True)
+        return {"loss": float(error.square().mean()), "largest": float(error.abs().max())}
 
-    def test(self) -> float | None:
+    def test(self) -> dict[str, float] | None:
         return self.validate()
 
     def measures(self, loss: float) -> dict[str, float]:
@@ -242,9 +244,11 @@ def test_the_best_weights_are_kept_and_the_test_is_theirs(tmp_path: Path) -> Non
     best = run.run.load("best")[0]
     assert not all(t.equal(best[name]) for name, t in task.model.state_dict().items())
     task.validation = None
-    loss = run.conclude()
+    found = run.conclude()
+    assert found is not None
+    assert found.keys() == {"loss", "largest"}
     assert all(t.equal(best[name]) for name, t in task.model.state_dict().items())
-    assert metrics(tmp_path / "run")[-1] == {"kind": "test", "step": 14, "loss": loss, "double": 2 * (loss or 0)}
+    assert metrics(tmp_path / "run")[-1] == {"kind": "test", "step": 14, **found, "double": 2 * found["loss"]}
 
 
 def test_it_stops_early_and_says_why(tmp_path: Path) -> None:

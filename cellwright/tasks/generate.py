@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError, OptionError
-from ..tasks.charlm import CharModel
-from ..tasks.state import State
-from ..tasks.vocabulary import Vocabulary
+from .state import State
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from .charlm import CharModel
 
 TEMPERATURE = 0.8
 
@@ -48,7 +50,7 @@ def probabilities(
 
 
 def generate(
-    model: CharModel,
+    model: "CharModel",
     vocabulary: Vocabulary,
     prompt: str = "",
     *,
@@ -79,7 +81,7 @@ def generate(
 
 
 def _symbols(
-    model: CharModel,
+    model: "CharModel",
     ids: list[int],
     length: int,
     generator: torch.Generator,

@@ -1,0 +1,72 @@
+"""Sequences of different lengths, one after the other in a temporary file: memory holds only where they begin.
+
+The file is in the folder that `TMPDIR` names, and has no name of its own: it goes with the process. What is read often
+stays in the system's cache, as far as there is memory.
+"""
+
+import tempfile
+from array import array
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BUFFER = 2**20  # bytes before something is written
+
+
+class Ragged:
+    """`append` arrays [n] or [n, width], `close`, then `self[i]` is the i-th of them."""
+
+    def __init__(self, dtype: Any, width: int = 0) -> None:
+        """`width` 0: arrays [n]."""
+        self._dtype, self._row = np.dtype(dtype), (width,) if width else ()
+        self._file = tempfile.TemporaryFile(prefix="cellwright-")  # noqa: SIM115
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._ends = array("q", [0])
+        self._values: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, values: NDArray[Any]) -> None:
+        """One more sequence."""
+        data = np.ascontiguousarray(values, dtype=self._dtype).tobytes()
+        self._pending.append(data)
+        self._size += len(data)
+        self._ends.append(self._ends[-1] + len(values))
+        if self._size >= _BUFFER:
+            self._write()
+
+    def close(self) -> "Ragged":
+        """No more of them."""
+        self._write()
+        self.ends: NDArray[np.int64] = np.frombuffer(self._ends, dtype=np.int64)  # [N + 1], with the 0 in front
+        shape = (self._ends[-1], *self._row)
+        self._file.flush()
+        empty = not shape[0]
+        self._values = np.empty(shape, self._dtype) if empty else np.memmap(self._file, self._dtype, "r", shape=shape)
+        return self
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Of all sequences, [N]."""
+        return np.diff(self.ends)
+
+    def __getitem__(self, i: int) -> NDArray[Any]:
+        assert self._values is not None
+        return self._values[self.ends[i] : self.ends[i + 1]]
+
+    def pad(self, indices: NDArray[Any], filler: Any) -> NDArray[Any]:
+        """Some of them side by side, [T, B] or [T, B, width], with `filler` after the end of the shorter ones."""
+        found = [self[i] for i in indices]
+        steps = max((len(one) for one in found), default=0)
+        rows = np.full((len(found), steps, *self._row), filler, dtype=self._dtype)
+        for row, one in zip(rows, found, strict=True):
+            row[: len(one)] = one
+        return np.ascontiguousarray(rows.swapaxes(0, 1))
+
+    def _write(self) -> None:
+        self._file.write(b"".join(self._pending))
+        self._pending.clear()
+        self._size = 0

@@ -1,0 +1,100 @@
+"""The settings that every training has: checked values, no behaviour, and no torch.
+
+A task's settings derive from these. Each field is an option of `cellwright train TASK`, its description the help.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Part = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+
+
+class TrainConfig(BaseModel):
+    """A net, and how long and how fast it learns."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+    task: ClassVar[str]  # its name on the command line
+    about: ClassVar[str]  # the help of the command
+    paths: ClassVar[tuple[str, ...]]  # the fields that are files or folders; the first one is the command's argument
+    shown: ClassVar[str]  # how the help names that argument, and what it says of it
+    explained: ClassVar[str]
+
+    hidden: PositiveInt = Field(128, description="units per layer")
+    layers: PositiveInt = Field(1, description="layers")
+    cell: str = Field("lstm", description="rnn, lstm, gru, or path/to/file.py:MyCell")
+    options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="an option of the cell, for example peephole=true; repeatable"
+    )
+    dropout: Part = Field(0.0, description="between layers and before the output")
+    lr: Annotated[FiniteFloat, Field(gt=0)] = Field(2e-3, description="learning rate of Adam")
+    warmup: NonNegativeInt | None = Field(None, description="steps over which it rises; a tenth, at most 100")
+    decay: Literal["cosine", "none"] = Field("cosine", description="how it falls afterwards")
+    final: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(0.1, description="where it ends, as a fraction of --lr")
+    clip: Annotated[FiniteFloat, Field(ge=0)] = Field(5.0, description="largest norm of the gradient; 0: no limit")
+    patience: NonNegativeInt = Field(0, description="stop after so many evaluations without improvement; 0: do not")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(1, description="of weights, dropout, samples and order")
+
+    @property
+    def length(self) -> int | None:
+        """Steps of the training; None: not known before the data are."""
+        return getattr(self, "steps", None)
+
+    @property
+    def warmup_steps(self) -> int:
+        """The steps over which the learning rate rises."""
+        return min(100, (self.length or 0) // 10) if self.warmup is None else self.warmup
+
+    @model_validator(mode="after")
+    def _short_warmup(self) -> "Self":
+        if self.warmup is not None and self.length is not None and self.warmup > self.length:
+            raise ValueError(f"--warmup {self.warmup} is longer than the training: --steps {self.length}")
+        return self
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> "Self":
+        """The settings with these values and defaults for the others. OptionError: one of them is not possible."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise OptionError(_sentence(first["loc"], first["msg"], first["input"])) from None
+
+    def changed(self, **values: Any) -> "Self":
+        """The same settings but for these values. OptionError: one of them is not possible."""
+        return self.checked({**self.model_dump(), **values})
+
+    def with_steps(self, steps: int) -> "Self":
+        """The same settings for a training of another length."""
+        return self.changed(steps=steps)
+
+    def absolute(self) -> "Self":
+        """The same settings with paths that mean the same in every folder."""
+        return self.changed(
+            **{name: tuple(str(Path(path).absolute()) for path in getattr(self, name)) for name in self.paths}
+        )
+
+
+def _sentence(place: tuple[int | str, ...], message: str, value: object) -> str:
+    """One of pydantic's errors in the words of the command line."""
+    if not place:
+        return message.removeprefix("Value error, ")
+    option = "--" + str(place[0]).replace("_", "-")
+    return f"{option} {value}: {message[:1].lower()}{message[1:]}"

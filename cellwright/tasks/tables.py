@@ -1,0 +1,175 @@
+"""Tables: CSV, TSV and JSON Lines, row by row, with errors that name the row and the column."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # "": JSON Lines
+MISSING = ("", "na", "nan", "null", "none", "?")  # in small letters: a value that is not there
+_LONGEST = 2**27  # characters of one cell: the csv module's own limit is too low for texts
+
+
+def lines(path: Path, digest: Any = None) -> Iterator[str]:
+    """The lines of a UTF-8 file, each added to `digest`. DataError: it cannot be read, or is not UTF-8."""
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, 1):
+                if digest is not None:
+                    digest.update(raw)
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{path}, line {number} is not UTF-8: byte 0x{raw[error.start]:02x}; convert the file first, "
+                        f"for example with `iconv -f latin1 -t utf-8`"
+                    ) from None
+                if "\0" in line:
+                    raise DataError(f"{path}, line {number} has a NUL byte: the file is not text; name a text file")
+                yield line.removeprefix("\ufeff") if number == 1 else line
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; name a file or a folder") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+class Table:
+    """The rows of one file: `columns` are known at once, `rows` is read while it is asked for.
+
+    A first row of which more than half are numbers is no header; the columns are then called 1, 2, ...
+    """
+
+    def __init__(self, path: Path, digest: Any = None) -> None:
+        self.path = path
+        separator = SUFFIXES[path.suffix.lower()]
+        self._rows = self._delimited(separator, digest) if separator else self._json(digest)
+        first = next(self._rows, None)
+        if first is None:
+            raise DataError(f"{path} is empty; name a file with rows")
+        number, cells = first
+        numbers = sum(_number(cell) is not None for cell in cells)
+        self.header = not separator or 2 * numbers <= len(cells)
+        self.columns = tuple(self._names if not separator else cells if self.header else map(str, _counted(cells)))
+        self._first = None if self.header and separator else (number, cells)
+        if len(set(self.columns)) < len(self.columns):
+            twice = next(c for c in self.columns if self.columns.count(c) > 1)
+            raise DataError(f"{path} has the column {twice!r} twice; give every column a name of its own")
+
+    def peek(self) -> list[str]:
+        """The cells of the first row; empty if there is none."""
+        if self._first is None:
+            self._first = next(self._rows, None)
+        return self._first[1] if self._first else []
+
+    def rows(self, ragged: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """Number and cells of each row; the first line of a file is row 1. DataError: more or fewer cells than columns.
+
+        `ragged`: rows may be shorter.
+        """
+        first = [] if self._first is None else [self._first]
+        for number, cells in chain(first, self._rows):
+            if len(cells) != len(self.columns) and not (ragged and len(cells) < len(self.columns)):
+                raise DataError(
+                    f"{self.path}, row {number} has {len(cells)} columns, expected {len(self.columns)} as in row 1; "
+                    f"mend the row (a separator within a cell needs quotes)"
+                )
+            yield number, cells
+
+    def find(self, name: str, option: str, what: str) -> int:
+        """The place of a column. DataError: there is none of this name."""
+        if name not in self.columns:
+            raise DataError(
+                f"{self.path} has no column {name!r} with {what}; it has {named(self.columns)}; say which with {option}"
+            )
+        return self.columns.index(name)
+
+    def _delimited(self, separator: str, digest: Any) -> Iterator[tuple[int, list[str]]]:
+        csv.field_size_limit(_LONGEST)
+        reader = csv.reader(lines(self.path, digest), delimiter=separator, strict=separator == ",")
+        number = 1
+        try:
+            for cells in reader:
+                if cells:
+                    yield number, [cell.strip() if separator == "\t" else cell for cell in cells]
+                number = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{self.path}, row {number}: {error}; mend the quotes of this row") from None
+
+    def _json(self, digest: Any) -> Iterator[tuple[int, list[str]]]:
+        self._names: tuple[str, ...] = ()
+        for number, line in enumerate(lines(self.path, digest), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{self.path}, row {number} is not JSON: {error}; one object per line") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{self.path}, row {number} is a {type(row).__name__}, expected a JSON object")
+            self._names = self._names or tuple(row)
+            for name in self._names:
+                if isinstance(row.get(name), (dict, list)):
+                    raise DataError(
+                        f"{self.path}, row {number}, column {name!r} is a {type(row[name]).__name__}, expected a text "
+                        f"or a number"
+                    )
+            values = (row.get(name) for name in self._names)
+            yield number, ["" if value is None else str(value) for value in values]
+
+
+def numbers(cells: Sequence[str], columns: Sequence[str], place: str, missing: bool) -> NDArray[np.float32]:
+    """Cells as float32, NaN where a value is missing. DataError: not a number; or missing, and `missing` is False."""
+    try:
+        values = np.array([float(cell) for cell in cells], dtype=np.float64)
+    except ValueError:
+        values = np.array([_checked(cell, column, place) for cell, column in zip(cells, columns, strict=True)])
+    if not np.isfinite(values).all():
+        k = int(np.flatnonzero(~np.isfinite(values))[0])
+        if np.isinf(values).any():
+            k = int(np.flatnonzero(np.isinf(values))[0])
+            raise DataError(f"{place}, column {columns[k]!r} is {cells[k]!r}, expected a finite number")
+        if not missing:
+            raise DataError(
+                f"{place}, column {columns[k]!r} has no value ({cells[k]!r}); fill it in, or choose --fill mean, "
+                f"previous or zero"
+            )
+    return values.astype(np.float32)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number or a missing one."""
+    return _number(cell) is not None or cell.strip().lower() in MISSING
+
+
+def named(names: Sequence[str], most: int = 12) -> str:
+    """Names for an error: the first ones, and how many there are."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")
+
+
+def _checked(cell: str, column: str, place: str) -> float:
+    value = _number(cell)
+    if value is None and cell.strip().lower() in MISSING:
+        return math.nan
+    if value is None:
+        raise DataError(f"{place}, column {column!r} is {cell!r}, expected a number; leave it out with --drop {column}")
+    return value
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _counted(cells: Sequence[str]) -> range:
+    return range(1, len(cells) + 1)
