@@ -8,9 +8,9 @@ The floors, each importing only from those below it:
     emit        2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
     nn          3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
     topologies  4  what goes in and what comes out: N to 1, 1 to N, N to M with attention and search
-    tasks       5  data, model and metric: the character model
+    tasks       5  data, model and metric: the character model, labels of sequences and of steps
     train       5  the training loop, run folders
-    app         6  the command line, generation, doctor
+    app         6  the command line, Classifier, Tagger, doctor
 
 The names below are the public surface, and those of `cellwright.topologies`. The names of `nn` are imported when
 first used, so that importing the package does not wait for torch.
@@ -59,6 +59,7 @@ from .lang.functions import (
 )
 
 if TYPE_CHECKING:
+    from .app.estimators import Classifier, Tagger
     from .nn import (
         GRU,
         LSTM,
@@ -84,6 +85,7 @@ __all__ = [
     "Cell",
     "CellError",
     "CellwrightError",
+    "Classifier",
     "DataError",
     "Definition",
     "Equations",
@@ -95,6 +97,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "RunError",
+    "Tagger",
     "TargetError",
     "available_targets",
     "check_grads",
@@ -129,6 +132,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Classifier", "Tagger"):
+        return getattr(importlib.import_module(".app.estimators", __name__), name)
     if name in __all__:
         return getattr(importlib.import_module(".nn", __name__), name)
     raise AttributeError(f"module 'cellwright' has no attribute {name!r}")

@@ -50,8 +50,8 @@ def load(path: Path, which: Which = "best") -> Loaded:
     return loaded
 
 
-def start(config: TrainConfig, out: Path, display: Display, asked: Asked = NOTHING_MORE) -> bool:
-    """Train into the new folder `out`; True: to the end, False: until Ctrl-C.
+def start(config: TrainConfig, out: Path, display: Display, asked: Asked = NOTHING_MORE, data: Any = None) -> bool:
+    """Train into the new folder `out`; True: to the end, False: until Ctrl-C. `data`: instead of what is read.
 
     Nothing is written before the settings, the data and the folder have been checked.
     OptionError, DataError, RunError: one of them is not right. CellwrightError: the loss is not finite.
@@ -59,7 +59,8 @@ def start(config: TrainConfig, out: Path, display: Display, asked: Asked = NOTHI
     check_free(out)
     _check_plot(asked)
     job = find(config.task)
-    data = job.read(config := config.absolute())
+    config = config.absolute()
+    data = job.read(config) if data is None else data
     config = job.settle(config, data)
     documents = job.learn(config, data)
     torch.manual_seed(config.seed)

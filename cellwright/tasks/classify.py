@@ -16,11 +16,17 @@ from .classify_config import ClassifyConfig
 from .columns import filled, label_column
 from .dataset import Dataset, Example
 from .job import Prediction
-from .labels import EMBED, LabelJob, Net, Reader
+from .labelling import Net
+from .labels import EMBED, LabelJob, Reader
 from .lexicon import Lexicon
 from .tables import SUFFIXES, Table, lines, numbers
 
 WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def symbols_of(text: str, config: ClassifyConfig) -> list[str]:
+    """Its first characters, or words."""
+    return list(text[: config.limit]) if config.level == "char" else WORD.findall(text)[: config.limit]
 
 
 class ClassifyReader(Reader):
@@ -50,9 +56,6 @@ class ClassifyReader(Reader):
             others = [name for name in table.columns if name != label]
             text = self.config.text or ("text" if "text" in others else others[0] if len(others) == 1 else "text")
             layout.update(text=text, label=label)
-        elif layout.get("text") is None:
-            # Trained on a folder, where columns have no names.
-            layout.update(text=self.config.text or "text", label=self.config.label or "label")
         at = table.find(layout["text"], "--text", "the text")
         label_at = table.find(layout["label"], "--label", "the label") if labelled else -1
         for number, cells in table.rows():
@@ -92,6 +95,8 @@ class ClassifyReader(Reader):
         """folder/CLASS/file: a text per file; folder/CLASS.txt: a text per line."""
         if self.config.series:
             raise DataError(f"{folder} is a folder, and --series reads tables; name .csv, .tsv or .jsonl files")
+        self.layout.setdefault("text", self.config.text or "text")  # where a table is read later
+        self.layout.setdefault("label", self.config.label or "label")
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
         if not entries:
             raise DataError(f"{folder} is an empty folder; name one with a folder or a file per class")
@@ -116,10 +121,10 @@ class ClassifyReader(Reader):
         labels = [label.strip() for label in labels]
         if "" in labels:
             raise DataError(f"{place} has no label; fill it in or leave the row out")
-        symbols = list(text) if self.config.level == "char" else WORD.findall(text)
+        symbols = symbols_of(text, self.config)
         if not symbols:
             raise DataError(f"{place} has an empty text ({text!r}); leave it out")
-        return Example(place, symbols[: self.config.limit], labels, text)
+        return Example(place, symbols, labels, text)
 
 
 class ClassifyJob(LabelJob):

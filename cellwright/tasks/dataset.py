@@ -185,6 +185,10 @@ class Encoding:
 
     def check(self, example: Example) -> None:
         """DataError: a label or a number of features that the net does not know."""
+        features = example.inputs.shape[1] if isinstance(example.inputs, np.ndarray) else 0
+        if features != self.features:
+            kinds = [f"{n} features per step" if n else "words or characters" for n in (features, self.features)]
+            raise DataError(f"{example.place} has {kinds[0]}, and the net was trained on {kinds[1]}")
         for label in example.labels:
             if label not in self.known:
                 raise DataError(

@@ -1,188 +1,26 @@
-"""What `classify` and `tag` share: the net, its training and its use; they differ in what they read and in topology.
+"""What `classify` and `tag` share: from files to a trained net and its use. They differ in reader and topology."""
 
-x_t = numbers, one-hot characters, or [word embedding, last states of a net over the word's characters]
-h_t = recurrent(x_t, h_{t-1}), in both directions
-p   = softmax(V pool(h) + c), or one per step
-"""
-
-import math
-import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding
+from torch import nn
 
 from ..cells import find
 from ..errors import DataError
 from ..lang import Definition
 from ..nn import Recurrent
-from .dataset import IGNORE, TEST, TRAINING, VALIDATION, Batch, Batches, Dataset, Encoding, Example
+from .dataset import TEST, TRAINING, VALIDATION, Batches, Dataset, Encoding, Example
 from .job import Found, Job, Prediction, layer_line
-from .labels_config import LabelsConfig
-from .lexicon import UNKNOWN, Lexicon
-from .order import Order, by_length
-from .scores import Confusion, SpanScore
+from .labelling import Front, Judgement, LabelNet, LabelTask, Net
+from .lexicon import Lexicon
 
 EMBED = 100  # numbers per word
-_STEPS_AT_ONCE = 2**15  # steps of all sequences of a batch, in evaluations
+_FEWEST = 400  # steps of a training, however few data there are
+_LOOKS = 40  # evaluations in a training, if they are not once per epoch
 _BLOCK = 2**17  # steps that are read before they are predicted
-
-
-class Front(nn.Module):
-    """What comes before the layer: numbers and one-hot characters as they are, words as vectors."""
-
-    def __init__(self, config: LabelsConfig, encoding: Encoding, characters: Sequence[Definition], embed: int) -> None:
-        super().__init__()
-        self.embed = None
-        self.characters = Recurrent(list(characters), bidirectional=True) if characters else None
-        self.dropout = nn.Dropout(config.dropout)
-        self.doubt: Tensor | None
-        self.register_buffer("doubt", None, persistent=False)
-        if encoding.words is not None:
-            if embed:
-                self.embed = nn.Embedding(len(encoding.words), embed)
-                nn.init.uniform_(self.embed.weight, -math.sqrt(3 / embed), math.sqrt(3 / embed))
-            self.register_buffer("doubt", torch.from_numpy(encoding.words.doubt(config.unknown)), persistent=False)
-
-    def forward(self, batch: Batch) -> Tensor:
-        """[T, B, I], or integers [T, B]."""
-        x = batch.x
-        if self.doubt is not None and self.training:
-            x = x.masked_fill(torch.rand(x.shape) < self.doubt[x], UNKNOWN)
-        if self.embed is None:
-            return x
-        x = self.embed(x)
-        if self.characters is not None and batch.characters is not None:
-            spelled, lengths, where = batch.characters
-            _, state = self.characters(spelled, lengths=lengths)
-            x = torch.cat([x, embedding(where, self.characters.last_output(state))], -1)  # [T, B, E + 2C]
-        dropped: Tensor = self.dropout(x)
-        return dropped
-
-
-class LabelNet(nn.Module):
-    """A front and a topology, which goes from [T, B, I] to [B, K] or [T, B, K]."""
-
-    def __init__(self, front: Front, topology: nn.Module) -> None:
-        super().__init__()
-        self.front, self.topology = front, topology
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.topology(self.front(batch), lengths=batch.lengths)[0]
-        return logits
-
-
-class Net:
-    """A net, and what it knows of inputs and labels."""
-
-    def __init__(self, model: LabelNet, encoding: Encoding) -> None:
-        self.model, self.encoding = model, encoding
-
-    @torch.no_grad()
-    def run(
-        self, batches: Batches, indices: NDArray[np.int64]
-    ) -> Iterator[tuple[int, NDArray[Any], NDArray[np.int64]]]:
-        """Each example's index, log-probabilities [1 or T, K] and labels [1 or T], the shortest examples first."""
-        self.model.eval()
-        lengths = batches.data.inputs.lengths
-        longest = int(lengths[indices].max(initial=1))
-        for chosen in by_length(indices, lengths[indices], max(1, min(256, _STEPS_AT_ONCE // longest))):
-            batch = batches(chosen)
-            scores = self.model(batch).log_softmax(-1).double().numpy()
-            steps = scores.shape[0] if scores.ndim == 3 else 1
-            scores = scores.reshape(steps, len(chosen), -1)
-            for b, index in enumerate(chosen.tolist()):
-                size = int(lengths[index]) if steps > 1 else 1
-                yield index, scores[:size, b], batch.y[:size, b].numpy()
-
-
-class Judgement:
-    """Loss, accuracy and F1 over examples that come one by one."""
-
-    def __init__(self, labels: Sequence[str], spans: bool) -> None:
-        self.confusion = Confusion(len(labels))
-        self.spans = SpanScore(labels) if spans else None
-        self.total = 0.0
-
-    def add(self, scores: NDArray[Any], truth: NDArray[np.int64]) -> None:
-        """One example: log-probabilities [T, K] and labels [T]."""
-        guess = scores.argmax(-1)
-        self.total -= float(scores[np.arange(len(truth)), truth].sum())
-        self.confusion.add(truth, guess)
-        if self.spans is not None:
-            self.spans.add(truth, guess)
-
-    @property
-    def measured(self) -> dict[str, float]:
-        """By name, the loss first."""
-        spans = {} if self.spans is None else {"span F1": self.spans.f1}
-        count = max(int(self.confusion.counts.sum()), 1)
-        return {
-            "loss": self.total / count,
-            "accuracy": self.confusion.accuracy,
-            "macro F1": self.confusion.macro_f1,
-            **spans,
-        }
-
-
-class LabelTask:
-    """The task that the training loop sees."""
-
-    def __init__(self, config: LabelsConfig, net: Net, data: Dataset, unit: str, spans: bool) -> None:
-        self.net, self.model, self.unit, self._data, self._spans = net, net.model, unit, data, spans
-        self.names = net.encoding.labels
-        self._batches = Batches(data, net.encoding)
-        indices = data.part(TRAINING)
-        self.order = Order(indices, data.inputs.lengths[indices], config.batch, config.seed)
-        labels = int(data.targets.lengths[indices].sum())
-        self.per_step = max(1, round(labels / self.order.batches))
-        self.confusion: Confusion | None = None  # of the last evaluation
-        self.reading = 0.0
-        self._weight = None
-        if config.balance:
-            counts = np.array([data.label_counts[name] for name in self.names], np.float64)
-            fair = counts.sum() / (len(counts) * np.maximum(counts, 1))
-            self._weight = torch.from_numpy(fair**config.balance).float()
-
-    def loss(self, step: int) -> Tensor:
-        """Mean -ln p(label) over the labels of the batch of a step."""
-        began = time.perf_counter()
-        batch = self._batches(self.order(step))
-        self.reading += time.perf_counter() - began
-        logits = self.model(batch)
-        return cross_entropy(logits.flatten(0, -2), batch.y.flatten(), self._weight, ignore_index=IGNORE)
-
-    def carried(self) -> dict[str, Tensor]:
-        """Nothing: sequences begin anew."""
-        return {}
-
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""
-
-    def validate(self) -> dict[str, float]:
-        """Loss, accuracy and F1 on the validation part."""
-        return self._judge(VALIDATION)
-
-    def test(self) -> dict[str, float] | None:
-        """The same on the test part; None if there is none."""
-        return self._judge(TEST) if len(self._data.part(TEST)) else None
-
-    def measures(self, loss: float) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def _judge(self, part: int) -> dict[str, float]:
-        judgement = Judgement(self.names, self._spans)
-        for _, scores, truth in self.net.run(self._batches, self._data.part(part)):
-            judgement.add(scores, truth)
-        self.confusion = judgement.confusion
-        return judgement.measured
 
 
 class Reader:
@@ -214,33 +52,54 @@ class LabelJob(Job):
     def read(self, config: Any) -> Dataset:
         """All files, once: encoded on the disk."""
         if not config.data:
-            raise DataError(f"no data: name files or folders, as in `cellwright train {config.task} DATA --out RUN`")
-        data, reader = Dataset(), self.reader(config)
-        chance = np.random.default_rng([config.seed, 2**32 - 1])  # epochs have smaller numbers
-        shares = (not config.test_data) * config.test, (not config.validation_data) * config.validation
-        bounds = np.cumsum(shares)
-        for paths, fixed in ((config.data, None), (config.validation_data, VALIDATION), (config.test_data, TEST)):
+            raise DataError(
+                f"there are no data: name files or folders, as in `cellwright train {config.task} DATA --out RUN`; "
+                f"what was given to `fit` is not in the run"
+            )
+        reader, dataset = self.reader(config), Dataset()
+
+        def examples(paths: Sequence[str], drawn: bool) -> Iterator[Example]:
             for path in paths:
-                for example in reader.examples(path, True, True, data.hash):
-                    part = fixed
-                    if part is None:
-                        part = (TEST, VALIDATION, TRAINING)[int(np.searchsorted(bounds, chance.random(), "right"))]
-                    elif unknown := next((k for k in example.labels if k not in data.label_counts), None):
-                        raise DataError(
-                            f"{example.place} has the label {unknown!r}, which the training data do not have; leave "
-                            f"these rows out, or add such rows to the training data"
-                        )
-                    data.add(example, part)
+                yield from reader.examples(path, True, drawn, dataset.hash)
+
+        parts = examples(config.data, True), examples(config.validation_data, False), examples(config.test_data, False)
+        return self.gather(config, dataset, reader.layout, *parts)
+
+    def gather(
+        self,
+        config: Any,
+        data: Dataset,
+        layout: Mapping[str, Any],
+        drawn: Iterable[Example],
+        validation: Iterable[Example] = (),
+        test: Iterable[Example] = (),
+    ) -> Dataset:
+        """Examples in a data set: `drawn` for training, and by chance for the parts that have none of their own.
+
+        DataError: too few, or labels that training does not have.
+        """
+        chance = np.random.default_rng([config.seed, 2**32 - 1])  # epochs have smaller numbers
+        bounds = np.cumsum([(not config.test_data) * config.test, (not config.validation_data) * config.validation])
+        for example in drawn:
+            data.add(example, (TEST, VALIDATION, TRAINING)[int(np.searchsorted(bounds, chance.random(), "right"))])
+        for examples, part in ((validation, VALIDATION), (test, TEST)):
+            for example in examples:
+                if unknown := next((k for k in example.labels if k not in data.label_counts), None):
+                    raise DataError(
+                        f"{example.place} has the label {unknown!r}, which the training data do not have; leave "
+                        f"these rows out, or add such rows to the training data"
+                    )
+                data.add(example, part)
         data.close()
         _enough(config, data)
-        data.layout = reader.layout
+        data.layout = layout
         return data
 
     def settle(self, config: Any, data: Dataset) -> Any:
         """Steps and evaluations from epochs."""
         batches = -(-len(data.part(TRAINING)) // config.batch)
-        steps = config.steps or config.epochs * batches
-        return config.changed(steps=steps, eval_every=config.eval_every or min(batches, steps))
+        steps = config.steps or max(config.epochs * batches, _FEWEST)
+        return config.changed(steps=steps, eval_every=config.eval_every or min(steps, max(batches, steps // _LOOKS)))
 
     def learn(self, config: Any, data: Dataset) -> dict[str, Any]:
         """The encoding and the cells."""
@@ -318,7 +177,7 @@ class LabelJob(Job):
         """Accuracy and F1 on labelled files."""
         judgement = Judgement(net.encoding.labels, self.spans)
         count = 0
-        for _, scores, truth in self._predicted(config, net, paths, True):
+        for _, scores, truth in self.answers(net, self._examples(config, net, paths, True)):
             judgement.add(scores, truth)
             count += 1
         if not count:
@@ -332,28 +191,31 @@ class LabelJob(Job):
 
     def predict(self, config: Any, net: Net, paths: Sequence[str]) -> Prediction:
         """A label with its probability per sequence, or per step."""
-        return self.told(net, self._predicted(config, net, paths, False))
+        return self.told(net, self.answers(net, self._examples(config, net, paths, False)))
 
     @abstractmethod
     def told(self, net: Net, found: Iterator[tuple[Example, NDArray[Any], Any]]) -> Prediction:
         """Predictions as records."""
 
-    def _predicted(
-        self, config: Any, net: Net, paths: Sequence[str], labelled: bool
+    def answers(
+        self, net: Net, examples: Iterable[Example]
     ) -> Iterator[tuple[Example, NDArray[Any], NDArray[np.int64]]]:
-        """Examples of files in their order, with log-probabilities [1 or T, K] and labels [1 or T]; read as needed."""
-        reader = self.reader(config, net.encoding.layout)
+        """Examples in their order, with log-probabilities [1 or T, K] and labels [1 or T]; read as they are needed."""
         block: list[Example] = []
         steps = 0
-        for path in paths:
-            for example in reader.examples(str(path), labelled, False):
-                net.encoding.check(example)
-                block.append(example)
-                steps += len(example.inputs)
-                if steps >= _BLOCK:
-                    yield from _answered(net, block)
-                    block, steps = [], 0
+        for example in examples:
+            net.encoding.check(example)
+            block.append(example)
+            steps += len(example.inputs)
+            if steps >= _BLOCK:
+                yield from _answered(net, block)
+                block, steps = [], 0
         yield from _answered(net, block)
+
+    def _examples(self, config: Any, net: Net, paths: Sequence[str], labelled: bool) -> Iterator[Example]:
+        reader = self.reader(config, net.encoding.layout)
+        for path in paths:
+            yield from reader.examples(str(path), labelled, False)
 
 
 def _answered(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, NDArray[Any], NDArray[np.int64]]]:
@@ -371,13 +233,14 @@ def _answered(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, NDA
 
 def _enough(config: Any, data: Dataset) -> None:
     counts = [len(data.part(part)) for part in (TRAINING, VALIDATION, TEST)]
+    names = ", ".join(config.data) or "the data"
     if not all(counts[:2]):
         raise DataError(
-            f"{', '.join(config.data)}: {len(data)} sequence(s), of which {counts[0]} to train on and {counts[1]} for "
-            f"validation; at least one each is needed: give more data, a larger --validation, or --validation-data"
+            f"{names}: {len(data)} sequence(s), of which {counts[0]} to train on and {counts[1]} for validation; at "
+            f"least one each is needed: give more data, a larger --validation, or --validation-data"
         )
     if len(data.label_counts) < 2:
         raise DataError(
-            f"{', '.join(config.data)}: all {counts[0]} training sequences have the label "
-            f"{next(iter(data.label_counts), '')!r}; at least two labels are needed"
+            f"{names}: all {counts[0]} training sequences have the label {next(iter(data.label_counts), '')!r}; at "
+            f"least two labels are needed"
         )

@@ -31,10 +31,12 @@ class LabelsConfig(TrainConfig):
         0.0, description="weight of rare classes in the loss: 0: by their number, 1: every class the same"
     )
     batch: PositiveInt = Field(32, description="sequences per step")
-    epochs: PositiveInt = Field(20, description="how often every sequence is seen")
+    epochs: PositiveInt = Field(20, description="how often every sequence is seen; at least 400 steps")
     steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
-    eval_every: PositiveInt | None = Field(None, description="steps between evaluations; else once per epoch")
-    patience: NonNegativeInt = Field(5, description="stop after so many evaluations without improvement; 0: do not")
+    eval_every: PositiveInt | None = Field(
+        None, description="steps between evaluations; else once per epoch or 40 in all"
+    )
+    patience: NonNegativeInt = Field(8, description="stop after so many evaluations without improvement; 0: do not")
 
     @model_validator(mode="after")
     def _parts(self) -> "LabelsConfig":

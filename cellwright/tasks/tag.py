@@ -15,7 +15,8 @@ from ..topologies import ManyToMany
 from .columns import filled, label_column
 from .dataset import Dataset, Example
 from .job import Prediction
-from .labels import EMBED, LabelJob, Net, Reader
+from .labelling import Net
+from .labels import EMBED, LabelJob, Reader
 from .lexicon import Lexicon
 from .tables import SUFFIXES, Table, lines, named, numbers
 from .tag_config import TagConfig
