@@ -46,7 +46,11 @@ class Ragged:
         self._file.flush()
         empty = not shape[0]
         self._values = np.empty(shape, self._dtype) if empty else np.memmap(self._file, self._dtype, "r", shape=shape)
+        self._file.close()  # the mapping has a hold on it of its own
         return self
+
+    def __del__(self) -> None:
+        self._file.close()
 
     @property
     def lengths(self) -> NDArray[np.int64]:

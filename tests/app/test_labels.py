@@ -1,0 +1,332 @@
+"""`classify` and `tag` from file to prediction: what they learn, exact resume, and everything that can be wrong."""
+
+import csv
+import io
+import json
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cellwright.app.runs import load, resume, start
+from cellwright.tasks.classify_config import ClassifyConfig
+from cellwright.tasks.settings import TrainConfig
+from cellwright.tasks.tag_config import TagConfig
+from cellwright.train.progress import Lines
+from cellwright.train.run import Run
+
+from .conftest import Result
+
+Cli = Callable[..., Result]
+
+
+def texts(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """The class is which of x and y comes first: a bag of characters does not know."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        text = "".join(draw.choices("abc", k=draw.randint(1, 4)))
+        first, second = draw.sample("xy", 2)
+        rows.append((f"{text}{first}{text[::-1]}{second}", f"{first} first"))
+    return rows
+
+
+def sentences(count: int, seed: int = 0) -> list[list[tuple[str, str]]]:
+    """The end of a word says what it is, unless `not` stands before it; most words are seen once."""
+    draw, ends = random.Random(seed), {"ed": "VERB", "ly": "ADV", "s": "NOUN"}
+    found = []
+    for _ in range(count):
+        sentence = []
+        for _ in range(draw.randint(2, 6)):
+            end, label = draw.choice(list(ends.items()))
+            negated = draw.random() < 0.3
+            sentence += [("not", "PART")] if negated else []
+            sentence.append(("".join(draw.choices("abcdefg", k=4)) + end, "NEG" if negated else label))
+        found.append(sentence)
+    return found
+
+
+def table(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def conll(path: Path, found: list[list[tuple[str, str]]]) -> Path:
+    path.write_text("\n".join("".join(f"{w}\t{k}\n" for w, k in s) for s in found))
+    return path
+
+
+def frames(path: Path, count: int, seed: int = 0) -> Path:
+    """The label says whether the value before was positive; another column is noise."""
+    x = np.random.default_rng(seed).normal(size=(count, 2))
+    rows = [(f"{a:.4f}", f"{b:.4f}", "up" if t and x[t - 1, 0] > 0 else "down") for t, (a, b) in enumerate(x)]
+    return table(path, rows, ("x", "noise", "state"))
+
+
+def last_line(result: Result, word: str) -> str:
+    return [line for line in result.out.splitlines() if line.startswith(word)][-1]
+
+
+def test_classify_texts(cli: Cli, tmp_path: Path) -> None:
+    data, new = table(tmp_path / "a.csv", texts(400)), table(tmp_path / "new.csv", texts(60, 1))
+    run = tmp_path / "run"
+    options = ["--hidden", 24, "--steps", 300, "--eval-every", 100, "--lr", 0.01, "--dropout", 0, "--unknown", 0.01]
+    done = cli("train", "classify", data, "--out", run, "--test-data", new, *options, "--profile")
+    assert done.code == 0, done
+    assert "time\n" in done.out and "outside the net" in done.out
+    assert "2 classes" in done.out and "60 for the test" in done.out
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["accuracy"] > 0.95
+    assert {f.name for f in run.glob("*.json")} == {"config.json", "encoding.json", "cells.json"}
+    # eval on the file of the test gives the numbers of the test
+    found = cli("eval", run, new)
+    assert found.code == 0
+    words = last_line(done, "test")
+    assert words.split("accuracy ")[1][:6] == found.out.split("accuracy ")[1][:6]
+    assert words.split()[1] in found.out
+    # predict, on a table, on lines, and into files
+    lines = tmp_path / "lines.txt"
+    lines.write_text("aaxaay\n\nbybx\n")
+    said = cli("predict", run, lines)
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert [(r["text"], r["label"]) for r in rows] == [("aaxaay", "x first"), ("bybx", "y first")]
+    assert all(0.5 < float(r["probability"]) <= 1 for r in rows)
+    assert cli("predict", run, new, "--out", tmp_path / "p.jsonl").code == 0
+    records = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    right = sum(r["label"] == label for r, (_, label) in zip(records, texts(60, 1), strict=True))
+    assert found.out.split("accuracy ")[1][:6] == f"{right / 60:.4f}"
+    assert cli("predict", run, new, "--out", tmp_path / "p.jsonl").code == 2
+
+
+def test_classify_folders_give_the_same_examples(tmp_path: Path) -> None:
+    rows = sorted(texts(60), key=lambda row: row[1])
+    first, second = tmp_path / "files", tmp_path / "folders"
+    first.mkdir()
+    for n, (text, label) in enumerate(rows):
+        folder = second / label
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{n:03}.txt").write_text(text)
+        with (first / f"{label}.txt").open("a") as file:
+            file.write(text + "\n")
+    shown = Lines(Console(file=io.StringIO()))
+    found = []
+    for n, data in enumerate((first, second, table(tmp_path / "a.csv", rows))):
+        config = ClassifyConfig(data=(str(data),), hidden=4, steps=6, eval_every=3)
+        assert start(config, tmp_path / f"run{n}", shown)
+        found.append(Run.open(tmp_path / f"run{n}").load("last")[0])
+    for other in found[1:]:
+        assert all(t.equal(other[name]) for name, t in found[0].items())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_classify_series(cli: Cli, tmp_path: Path, named: bool) -> None:
+    draw = np.random.default_rng(0)
+    rows = []
+    for n in range(240):
+        values = draw.normal(size=(draw.integers(3, 7), 2)).cumsum(0)
+        values[-1, 0] = 4 if n % 2 else -4  # the last valid step decides: padding must not be read
+        cells = [f"{v:.3f}" for v in values.flatten()]
+        rows.append((str(n % 2), *cells, *[""] * (12 - len(cells))))
+    data = table(tmp_path / "a.tsv", [], ())
+    header = ["label", *[f"v{k}" for k in range(12)]]
+    data.write_text("\n".join("\t".join(r) for r in ([header] if named else []) + rows) + "\n")
+    run = tmp_path / "run"
+    options = ["--series", 2, "--label", "label" if named else "1", "--hidden", 8, "--steps", 80, "--lr", 0.02]
+    done = cli("train", "classify", data, "--out", run, *options, "--eval-every", 40)
+    assert done.code == 0, done
+    assert "2 features" in done.out
+    found = cli("eval", run, data)
+    assert float(found.out.split("accuracy ")[1][:6]) > 0.97, found
+    bare = tmp_path / "bare.tsv"
+    bare.write_text("\n".join("\t".join(r[1:]) for r in ([header] if named else []) + rows[:4]) + "\n")
+    said = cli("predict", run, bare)
+    assert [r["label"] for r in csv.DictReader(io.StringIO(said.out))] == ["0", "1", "0", "1"], said
+
+
+def test_tag_words(cli: Cli, tmp_path: Path) -> None:
+    data, new = conll(tmp_path / "a.conll", sentences(150)), conll(tmp_path / "new.conll", sentences(30, 1))
+    run = tmp_path / "run"
+    options = ["--hidden", 16, "--characters", 12, "--embed", 8, "--steps", 150, "--lr", 0.02, "--dropout", 0]
+    done = cli("train", "tag", data, "--out", run, "--test-data", new, *options, "--eval-every", 50)
+    assert done.code == 0, done
+    found = cli("eval", run, new)
+    assert float(found.out.split("accuracy ")[1][:6]) > 0.95, found  # the words themselves were never seen
+    assert last_line(done, "test").split("span F1 ")[1][:6] == found.out.split("span F1 ")[1][:6]
+    file = tmp_path / "new.txt"
+    file.write_text("gabced not bagdly\nabcds\n")
+    assert cli("predict", run, file).out == "gabced\tVERB\nnot\tPART\nbagdly\tNEG\n\nabcds\tNOUN\n\n"
+    assert cli("predict", run, new, "--out", tmp_path / "p.tsv").code == 0
+    assert (tmp_path / "p.tsv").read_text().splitlines()[0] == "place\tword\tlabel\tprobability"
+
+
+def test_tag_frames(cli: Cli, tmp_path: Path) -> None:
+    data, new, run = frames(tmp_path / "a.csv", 900), frames(tmp_path / "new.csv", 150, 1), tmp_path / "run"
+    options = ["--hidden", 12, "--window", 30, "--batch", 8, "--steps", 120, "--lr", 0.02, "--dropout", 0]
+    done = cli("train", "tag", data, "--out", run, "--test-data", new, *options, "--drop", "noise")
+    assert done.code == 0, done
+    found = cli("eval", run, new)
+    assert float(found.out.split("accuracy ")[1][:6]) > 0.95, found
+    assert last_line(done, "test").split("accuracy ")[1][:6] == found.out.split("accuracy ")[1][:6]
+    bare = table(tmp_path / "bare.csv", [("0.1", "2"), ("0.2", "-2"), ("0.3", "-2")], ("other", "x"))
+    said = list(csv.DictReader(io.StringIO(cli("predict", run, bare).out)))
+    assert [(r["row"], r["label"]) for r in said] == [("2", "down"), ("3", "up"), ("4", "down")]
+
+
+class Stop(Lines):
+    """Presses Ctrl-C at a step."""
+
+    def __init__(self, at: int = -1) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self._at = at
+
+    def update(self, done: int, status: Callable[[], str]) -> None:
+        super().update(done, status)
+        if done == self._at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds" and "per_second" not in k} for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["texts", "words", "frames"])
+def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"hidden": 6, "layers": 2, "batch": 4, "steps": 45, "eval_every": 12, "dropout": 0.3}
+    config: TrainConfig
+    if kind == "texts":
+        common["data"] = (str(table(tmp_path / "a.csv", texts(50))),)
+        config = ClassifyConfig(**common, pool="attention", balance=0.5, test=0.1)
+    elif kind == "words":
+        config = TagConfig(**common, data=(str(conll(tmp_path / "a.conll", sentences(30))),), characters=5)
+    else:
+        config = TagConfig(**common, data=(str(frames(tmp_path / "a.csv", 300)),), window=20)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(config, whole, Stop())
+    assert not start(config, parts, Stop(17))  # in the middle of an epoch
+    assert not resume(parts, None, Stop(30))
+    assert resume(parts, None, Stop())
+    assert metrics(parts) == metrics(whole)
+    for which in ("best", "last"):
+        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
+        assert left.keys() == right.keys()
+        assert all(t.equal(right[name]) for name, t in left.items())
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.code == 2, result
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert [word for word in words if word not in result.err] == [], result.err
+
+
+SERIES = ("--series", "2", "--label", "label")
+BAD = [
+    ("classify", "a.csv", "words,kind\na,b\n", (), ("no column 'label'", "'words', 'kind'", "--label")),
+    ("classify", "a.csv", "a,b,label\nx,y,z\n", (), ("no column 'text'", "--text")),
+    ("classify", "a.csv", "text,label\nx,a\n,b\n", (), ("row 3", "empty text")),
+    ("classify", "a.csv", "text,label\nx,a\ny,\n", (), ("row 3", "no label")),
+    ("classify", "a.csv", "text,label\nx,a\ny,a\nz,a\n", ("--validation", "0.5"), ("a.csv",)),
+    ("classify", "a.csv", "text,label\n", (), ("0 sequence(s)",)),
+    ("classify", "a.doc", "x", (), ("has no labels", ".csv")),
+    ("classify", "a.csv", "label,p,q\n1,2,x\n", SERIES, ("row 2, column 'q' is 'x'", "expected a number")),
+    ("classify", "a.csv", "label,p,q\n1,nan,3\n", SERIES, ("row 2, column 'p' has no value", "--fill mean")),
+    ("classify", "a.csv", "label,p,q\n1,inf,3\n", (*SERIES, "--fill", "mean"), ("column 'p' is 'inf'",)),
+    ("classify", "a.csv", "label,p,q\n1,2,\n", SERIES, ("has 1 values", "--series 2")),
+    ("classify", "a.csv", "label,p,q\n1,,\n", SERIES, ("no value at all",)),
+    ("tag", "a.conll", "word\n", (), ("line 1 has one column", "a label")),
+    ("tag", "a.conll", "a X\nb Y\n", ("--label", "3"), ("line 1 has 2 column(s)", "--label")),
+    ("tag", "a.conllu", "1\tx\n", (), ("line 1 has 2 column(s), expected at least 4",)),
+    ("tag", "a.conll", "a X\n", ("--label", "upos"), ("--label upos", "a number")),
+    ("tag", "a.conll", "\n\n", (), ("0 sequence(s)",)),
+    ("tag", "a.csv", "x,phase\n1,a\n,b\n", (), ("row 3, column 'x' has no value", "--fill")),
+    ("tag", "a.csv", "x,phase\n1,a\nu,b\n", (), ("row 3, column 'x' is 'u'", "--drop x")),
+    ("tag", "a.csv", "x,phase\n1,a\n2,\n", (), ("row 3, column 'phase' has no label",)),
+    ("tag", "a.csv", "x,phase\n1,a\n", ("--drop", "y"), ("no column 'y'", "--drop")),
+    ("tag", "a.csv", "x,phase\n1,a\n", ("--drop", "x"), ("no features",)),
+    ("tag", "a.csv", "x,phase\n1,a\n", ("--fill", "guess"), ("--fill guess",)),
+    ("tag", "a.csv", "x,phase\n1,a\n", ("--validation", "0.6", "--test", "0.4"), ("leave no data",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "name", "text", "options", "words"), BAD)
+def test_bad_data(
+    cli: Cli, tmp_path: Path, task: str, name: str, text: str, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_text(text)
+    refused(cli("train", task, tmp_path / name, "--out", tmp_path / "run", *options), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_no_data(cli: Cli, tmp_path: Path, task: str) -> None:
+    refused(cli("train", task, "--out", tmp_path / "run"), "there are no data")
+    refused(cli("train", task, tmp_path / "no.csv", "--out", tmp_path / "run"), "no.csv does not exist")
+    refused(cli("train", task, tmp_path / "no.csv"), "--out is missing")
+
+
+def small(cli: Cli, tmp_path: Path, data: Path, task: str = "classify") -> Path:
+    done = cli("train", task, data, "--out", tmp_path / "run", "--hidden", 4, "--steps", 3, "--eval-every", 3)
+    assert done.code == 0, done
+    return tmp_path / "run"
+
+
+def test_unknown_labels_symbols_and_columns_in_new_data(cli: Cli, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", texts(40))
+    run = small(cli, tmp_path, data)
+    new = table(tmp_path / "new.csv", [("xay", "x first"), ("xx", "both")])
+    refused(cli("eval", run, new), "new.csv, row 3 has the label 'both'", "'x first', 'y first'")
+    refused(
+        cli("train", "classify", data, "--validation-data", new, "--out", tmp_path / "other"),
+        "row 3 has the label 'both'",
+    )
+    assert not (tmp_path / "other").exists()
+    refused(cli("predict", run, table(tmp_path / "b.csv", [("x",)], ("words",))), "no column 'text'", "'words'")
+    assert cli("predict", run, table(tmp_path / "c.csv", [("Ωx€y", "?")])).code == 0  # symbols nobody has seen
+    refused(cli("predict", run, new, "--out", tmp_path / "p.xls"), "p.xls", ".csv")
+    refused(cli("generate", run), "is a run of classify", "predict")
+    refused(cli("train", "tag", "--resume", run), "is a run of classify", "train classify --resume")
+    refused(cli("train", "classify", "--resume", run, "--hidden", 5), "--hidden")
+    data.write_text(data.read_text().replace("x first", "X first"))
+    refused(cli("train", "classify", "--resume", run, "--steps", 9), "is not the one", "put it back")
+
+
+def test_a_file_that_fails_half_way_leaves_no_prediction(cli: Cli, tmp_path: Path) -> None:
+    run = small(cli, tmp_path, frames(tmp_path / "a.csv", 300), "tag")
+    bad = table(tmp_path / "bad.csv", [("1", "2"), ("x", "2")], ("x", "noise"))
+    refused(cli("predict", run, bad, "--out", tmp_path / "p.csv"), "bad.csv, row 3, column 'x'")
+    assert not list(tmp_path.glob("*p.csv*"))
+    refused(cli("eval", run, conll(tmp_path / "b.conll", sentences(2))), "trained on frames")
+
+
+def test_missing_numbers_can_be_filled(cli: Cli, tmp_path: Path) -> None:
+    data = frames(tmp_path / "a.csv", 200)
+    lines = data.read_text().splitlines()
+    lines[5] = ",nan," + lines[5].split(",")[2]
+    data.write_text("\n".join(lines) + "\n")
+    for how in ("mean", "previous", "zero"):
+        run = tmp_path / how
+        done = cli("train", "tag", data, "--out", run, "--fill", how, "--steps", 3, "--hidden", 4, "--window", 20)
+        assert done.code == 0, done
+        assert load(run).config.fill == how
+        assert cli("eval", run, data).code == 0
+
+
+def test_pictures_need_matplotlib_or_are_there(cli: Cli, tmp_path: Path) -> None:
+    data, run = table(tmp_path / "a.csv", texts(40)), tmp_path / "run"
+    done = cli("train", "classify", data, "--out", run, "--hidden", 4, "--steps", 4, "--eval-every", 2, "--plot")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        refused(done, "--plot needs matplotlib", "cellwright[plot]")
+        assert not run.exists()
+        return
+    assert done.code == 0, done
+    assert cli("eval", run, data, "--plot", tmp_path / "c.svg").code == 0
+    assert all((run / name).read_bytes()[:4] == b"\x89PNG" for name in ("loss.png", "confusion.png"))
+    assert "<svg" in (tmp_path / "c.svg").read_text()

@@ -1,0 +1,84 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from cellwright import DataError
+from cellwright.tasks.columns import label_column
+from cellwright.tasks.tables import Table, numbers
+
+
+def table(folder: Path, text: str | bytes, name: str = "a.csv") -> Table:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return Table(path)
+
+
+def test_quotes_and_line_ends(tmp_path: Path) -> None:
+    found = table(tmp_path, '\ufefftext,label\r\n"two\nlines, ""quoted""",x\r\n\r\nlast,y\r\n')
+    assert found.columns == ("text", "label")
+    assert list(found.rows()) == [(2, ['two\nlines, "quoted"', "x"]), (5, ["last", "y"])]
+
+
+def test_a_table_without_names(tmp_path: Path) -> None:
+    found = table(tmp_path, "1\t0.5\t-3\n2\t1e3\t4\n", "a.tsv")
+    assert (found.header, found.columns) == (False, ("1", "2", "3"))
+    assert found.peek() == ["1", "0.5", "-3"]
+    assert list(found.rows()) == [(1, ["1", "0.5", "-3"]), (2, ["2", "1e3", "4"])]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    found = table(tmp_path, '{"text": "ä", "label": 3}\n\n{"label": "b", "more": 1}\n', "a.jsonl")
+    assert found.columns == ("text", "label")
+    assert list(found.rows()) == [(1, ["ä", "3"]), (3, ["", "b"])]
+
+
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,x\n")
+    digest = hashlib.sha256()
+    list(Table(path, digest).rows())
+    assert digest.hexdigest() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "", ("is empty",)),
+        ("a.csv", "a,b\n1,2,3\n", ("row 2 has 3 columns, expected 2",)),
+        ("a.csv", "a,b\n1\n", ("row 2 has 1 columns",)),
+        ("a.csv", "a,a\nx,y\n", ("column 'a' twice",)),
+        ("a.csv", 'a,b\n"x,y\n', ("row 2", "quotes")),
+        ("a.csv", b"a,b\nx,\xe9\n", ("line 2 is not UTF-8", "0xe9", "iconv")),
+        ("a.csv", b"a,b\nx,\0\n", ("line 2 has a NUL byte",)),
+        ("a.jsonl", '{"a": 1}\n{"a": \n', ("row 2 is not JSON",)),
+        ("a.jsonl", "[1]\n", ("row 1 is a list",)),
+        ("a.jsonl", '{"a": [1]}\n', ("row 1, column 'a' is a list",)),
+    ],
+)
+def test_bad_tables_are_named(tmp_path: Path, name: str, text: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(DataError) as caught:
+        list(table(tmp_path, text, name).rows())
+    assert str(tmp_path / name) in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_numbers_name_column_and_row() -> None:
+    assert numbers(["1", "-2e3"], "ab", "f, row 2", False).tolist() == [1, -2000]
+    missing = numbers(["1", "", "NaN", "?"], "abcd", "f, row 2", True)
+    assert missing[0] == 1
+    assert all(value != value for value in missing[1:])
+    for cells, word in ((["1", "x"], "'b' is 'x', expected a number"), (["1", ""], "'b' has no value")):
+        with pytest.raises(DataError, match=f"f, row 2, column {word}"):
+            numbers(cells, "ab", "f, row 2", False)
+    with pytest.raises(DataError, match="'a' is 'inf', expected a finite number"):
+        numbers(["inf", ""], "ab", "f, row 2", True)
+
+
+def test_the_label_is_found_or_asked_for(tmp_path: Path) -> None:
+    assert label_column(table(tmp_path, "x,label,y\na,b,c\n"), "") == "label"
+    assert label_column(table(tmp_path, "x,phase,y\n1,rest,\n"), "") == "phase"
+    assert label_column(table(tmp_path, "x,phase\n1,2\n"), "phase") == "phase"
+    for wanted, word in (("", "2 columns that are no numbers"), ("z", "no column 'z' with the label")):
+        with pytest.raises(DataError, match=word):
+            label_column(table(tmp_path, "x,y\na,b\n"), wanted)
