@@ -78,10 +78,10 @@ class LabelJob(Job):
 
         DataError: too few, or labels that training does not have.
         """
-        chance = np.random.default_rng([config.seed, 2**32 - 1])  # epochs have smaller numbers
-        bounds = np.cumsum([(not config.test_data) * config.test, (not config.validation_data) * config.validation])
+        validation_share = 0.0 if config.validation_data else config.validation
+        draw = Draw({TEST: 0.0 if config.test_data else config.test, VALIDATION: validation_share}, config.seed)
         for example in drawn:
-            data.add(example, (TEST, VALIDATION, TRAINING)[int(np.searchsorted(bounds, chance.random(), "right"))])
+            data.add(example, draw())
         for examples, part in ((validation, VALIDATION), (test, TEST)):
             for example in examples:
                 if unknown := next((k for k in example.labels if k not in data.label_counts), None):
@@ -216,6 +216,26 @@ class LabelJob(Job):
         reader = self.reader(config, net.encoding.layout)
         for path in paths:
             yield from reader.examples(str(path), labelled, False)
+
+
+class Draw:
+    """To which part an example goes, one after the other: by chance, with shares that are right at any time."""
+
+    def __init__(self, shares: Mapping[int, float], seed: int) -> None:
+        self._shares = shares
+        self._chance = np.random.default_rng([seed, 2**32 - 1])  # the epochs have smaller numbers
+        self._due = dict.fromkeys(shares, 0.0)
+
+    def __call__(self) -> int:
+        """The next one's part."""
+        for part, share in self._shares.items():
+            self._due[part] += share
+        for part, due in self._due.items():
+            # What is overdue comes for sure: ten examples have one for validation, not none with some bad luck.
+            if self._chance.random() < due + 1e-9 and due > 0:
+                self._due[part] -= 1
+                return part
+        return TRAINING
 
 
 def _answered(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, NDArray[Any], NDArray[np.int64]]]:

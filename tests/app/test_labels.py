@@ -270,8 +270,8 @@ def test_no_data(cli: Cli, tmp_path: Path, task: str) -> None:
     refused(cli("train", task, tmp_path / "no.csv"), "--out is missing")
 
 
-def small(cli: Cli, tmp_path: Path, data: Path, task: str = "classify") -> Path:
-    done = cli("train", task, data, "--out", tmp_path / "run", "--hidden", 4, "--steps", 3, "--eval-every", 3)
+def small(cli: Cli, tmp_path: Path, data: Path, task: str = "classify", *more: object) -> Path:
+    done = cli("train", task, data, "--out", tmp_path / "run", "--hidden", 4, "--steps", 3, *more)
     assert done.code == 0, done
     return tmp_path / "run"
 
@@ -297,7 +297,7 @@ def test_unknown_labels_symbols_and_columns_in_new_data(cli: Cli, tmp_path: Path
 
 
 def test_a_file_that_fails_half_way_leaves_no_prediction(cli: Cli, tmp_path: Path) -> None:
-    run = small(cli, tmp_path, frames(tmp_path / "a.csv", 300), "tag")
+    run = small(cli, tmp_path, frames(tmp_path / "a.csv", 300), "tag", "--window", 20)
     bad = table(tmp_path / "bad.csv", [("1", "2"), ("x", "2")], ("x", "noise"))
     refused(cli("predict", run, bad, "--out", tmp_path / "p.csv"), "bad.csv, row 3, column 'x'")
     assert not list(tmp_path.glob("*p.csv*"))

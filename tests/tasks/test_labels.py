@@ -14,7 +14,7 @@ from cellwright.tasks.classify import ClassifyJob
 from cellwright.tasks.classify_config import ClassifyConfig
 from cellwright.tasks.dataset import TRAINING, VALIDATION, Dataset, Example
 from cellwright.tasks.labelling import LabelTask, Net
-from cellwright.tasks.labels import LabelJob
+from cellwright.tasks.labels import Draw, LabelJob
 from cellwright.tasks.tag import TagJob, TagReader
 from cellwright.tasks.tag_config import TagConfig
 
@@ -155,3 +155,17 @@ def test_frames_are_cut_where_a_recording_ends_and_into_windows_for_training(tmp
     assert [e.inputs[:, 0].tolist() for e in whole] == [[0, 2.5, 5, 7.5, 10], [0, 2.5, 5]]
     assert [e.place for e in whole] == [f"{file}, rows 2 to 6", f"{file}, rows 7 to 9"]
     assert whole[1].labels == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("shares", [{2: 0.0, 1: 0.1}, {2: 0.25, 1: 0.3}, {2: 0.5, 1: 0.4}])
+def test_the_parts_are_drawn_by_chance_and_their_shares_are_right(shares: dict[int, float]) -> None:
+    draw = Draw(shares, 1)
+    parts = np.array([draw() for _ in range(2000)])
+    for part, share in shares.items():
+        taken = np.cumsum(parts == part)
+        assert np.abs(taken - share * np.arange(1, 2001)).max() <= 3
+        if 0 < share < 0.5:
+            gaps = np.diff(np.flatnonzero(parts == part))
+            assert len(set(gaps.tolist())) > 3
+    again = Draw(shares, 1)
+    assert parts.tolist() == [again() for _ in range(2000)]
