@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import fresh, layers, peers, rate, report, timing, variants
+from benchmarks import fresh, jobs, layers, peers, rate, report, timing, variants
 from benchmarks.__main__ import sections
 from benchmarks.cases import KINDS, Case, check, reference
 
@@ -81,6 +81,30 @@ def test_rate() -> None:
         ("cellwright", "inference"), ("torch.nn", "inference")
     ]  # fmt: skip
     assert rate.products(Case.random("LSTM", 1, 1, 1), False) == 2 * 4 * 2
+
+
+def test_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a command to a result, on names that are none."""
+    data, work = tmp_path / "data", tmp_path / "work"
+    (data / "names").mkdir(parents=True)
+    work.mkdir()
+    for kind in "ab":
+        (data / "names" / f"{kind}.txt").write_text("".join(f"{kind * (n % 5 + 1)}\n" for n in range(40)))
+    found = jobs.run_job("names", data, work, threads=1, quick=True)
+    assert 0 <= found["test"]["accuracy"] <= 1
+    assert found["reached"] == (found["test"]["accuracy"] >= 0.82)
+    printed = capsys.readouterr().out
+    assert f"cellwright train classify {data / 'names'} --test 0.1" in printed
+    assert f"accuracy {found['test']['accuracy']:.4f}" in printed
+
+
+def test_the_baselines_of_frames() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    labels = ["up" if row[0] + row[1] > 0.5 else "down" for row in x]
+    found = jobs.frame_baselines(x, labels, x[:100], labels[:100])
+    assert found["logistic regression"] > 0.97  # the border is a line
+    down = labels[:100].count("down")
+    assert found["majority"] == pytest.approx(2 * down / (100 + down) / 2)
 
 
 def test_fresh(tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ def test_commands_run(tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text(prose)
     (tmp_path / "other.txt").write_text(prose[:500])
     (tmp_path / "mine.py").write_text(blocks("README.md", "python")[0].split("print(check_grads")[0])
+    (tmp_path / "names.csv").write_text("text,label\n" + "Rossi,it\nMüller,de\n" * 30)
+    (tmp_path / "other.csv").write_text("text,label\nRosso,it\n")
+    header = ",".join(["label", *(f"pixel{k}" for k in range(56))])
+    rows = [",".join(str(k % (n % 2 + 2)) for k in range(57)) for n in range(30)]
+    (tmp_path / "digits.csv").write_text("\n".join([header, *rows]) + "\n")
+    sentence = "1\tthe\t_\tDET\n2\tdog\t_\tNOUN\n\n"
+    (tmp_path / "train.conllu").write_text(sentence * 30)
+    (tmp_path / "dev.conllu").write_text(sentence)
+    (tmp_path / "new.txt").write_text("The cat.\n")
+    frames = [f"{n},{n % 7},{'up' if n % 7 > 3 else 'down'}" for n in range(2000)]
+    (tmp_path / "frames.csv").write_text("\n".join(["time,x,phase", *frames]) + "\n")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = [c for c in commands("README.md") if c.startswith("cellwright")]
     assert len(ours) >= 7
@@ -76,12 +87,15 @@ def test_commands_run(tmp_path: Path) -> None:
         words = shlex.split(command)
         if words[1] == "train":
             words = [{"2000": "4", "3000": "6", "128": "12"}.get(w, w) for w in words]
-            words += [] if "--resume" in words else ["--batch", "8", "--chunk", "16", "--eval-every", "2"]
+            words += ["--chunk", "16"] if words[2] == "charlm" and "--resume" not in words else []
+            words += [] if words[2] == "charlm" else ["--steps", "4"]
+            words += [] if "--resume" in words else ["--batch", "8", "--eval-every", "2"]
         done = subprocess.run(
             words, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     assert (tmp_path / "runs" / "book" / "best.safetensors").is_file()
+    assert len((tmp_path / "tags.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

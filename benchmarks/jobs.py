@@ -1,0 +1,193 @@
+"""Whole jobs on real data: from files to a number that was set as a goal, within a limit of training time.
+
+    python -m benchmarks.jobs --data FOLDER [--only names tags ...] [--json FILE] [--threads N]
+
+FOLDER has the public data sets under these names; a job whose data are not there is left out, and said so:
+
+    names/*.txt           a file per language, a name per line        spro/practical-pytorch, MIT
+    ud_ewt/*.conllu       Universal Dependencies English Web Treebank  UD_English-EWT, CC BY-SA 4.0
+    gesture_phase/*.csv   a1_raw, b1_raw, a2_raw                       UCI Gesture Phase Segmentation, CC BY 4.0
+    mnist10k/             mnist10k_train.npz, the official test files  MNIST
+
+Each job is a command of the command line, which is printed. The result is that of the test data, with the weights of
+the best validation loss; the seconds are those of the training with its evaluations.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
+
+from cellwright.tasks.scores import Confusion
+
+from .report import arguments, heading, machine, write
+
+
+@dataclass(frozen=True)
+class Job:
+    """A goal, and the command that is to reach it. `{data}` and `{work}` in the arguments are folders."""
+
+    title: str
+    needs: str
+    measure: str
+    goal: float | None  # None: above the baselines
+    minutes: float
+    command: tuple[str, ...]
+    prepare: Callable[[Path, Path], None] = field(default=lambda data, work: None)
+    baselines: Callable[[Path], dict[str, float]] = field(default=lambda data: {})
+
+
+def images(data: Path, work: Path) -> None:
+    """The digits as tables: the label, and 28 rows of 28 grey values."""
+    with np.load(data / "mnist10k" / "mnist10k_train.npz") as held:
+        _digits(work / "train.csv", held["x"], held["y"])
+    raw = {kind: gzip.decompress(next((data / "mnist10k").glob(f"t10k-{kind}*")).read_bytes()) for kind in ("im", "la")}
+    pixels = np.frombuffer(raw["im"], np.uint8, offset=16).reshape(-1, 784)
+    _digits(work / "test.csv", pixels, np.frombuffer(raw["la"], np.uint8, offset=8))
+
+
+def _digits(path: Path, pixels: NDArray[Any], labels: NDArray[Any]) -> None:
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["label", *(f"pixel{k}" for k in range(784))])
+        for row, label in zip(pixels.reshape(len(labels), -1).tolist(), labels.tolist(), strict=True):
+            rows.writerow([label, *row])
+
+
+def gestures(data: Path) -> dict[str, float]:
+    """Macro F1 of the most frequent phase, and of a logistic regression on each frame by itself."""
+    parts = [_frames(data / "gesture_phase" / f"{name}_raw.csv") for name in ("a1", "b1", "a2")]
+    x = np.concatenate([parts[0][0], parts[1][0]])
+    return frame_baselines(x, parts[0][1] + parts[1][1], *parts[2])
+
+
+def _frames(path: Path) -> tuple[NDArray[Any], list[str]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in rows[0] if name not in ("timestamp", "phase")]
+    return np.array([[float(row[name]) for name in columns] for row in rows]), [row["phase"] for row in rows]
+
+
+def frame_baselines(
+    x: NDArray[Any], labels: Sequence[str], test: NDArray[Any], truth: Sequence[str]
+) -> dict[str, float]:
+    """Macro F1 on `test` [N, F] of the majority and of softmax(W x + b) fitted to `x` [M, F] (weight decay 1e-4)."""
+    names = sorted({*labels, *truth})
+    y, want = (np.array([names.index(label) for label in part]) for part in (labels, truth))
+    mean, deviation = x.mean(0), x.std(0)
+    rows, new = ((torch.from_numpy((part - mean) / deviation)) for part in (x, test))
+    weight = torch.zeros(x.shape[1], len(names), dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(len(names), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=500, line_search_fn="strong_wolfe")
+    target = torch.from_numpy(y)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(rows @ weight + bias, target) + 1e-4 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    guesses = {
+        "majority": np.full(len(want), np.bincount(y).argmax()),
+        "logistic regression": (new @ weight + bias).argmax(1).numpy(),
+    }
+    found = {}
+    for name, guess in guesses.items():
+        confusion = Confusion(len(names))
+        confusion.add(want, guess)
+        found[name] = confusion.macro_f1
+    return found
+
+
+UD = "{data}/ud_ewt/en_ewt-ud"
+GESTURE = "{data}/gesture_phase"
+JOBS = {
+    "names": Job(
+        "language of a name, 18 classes, a tenth kept for the test", "names", "accuracy", 0.82, 3,
+        ("classify", "{data}/names", "--test", "0.1"),
+    ),
+    "tags": Job(
+        "part of speech, UD English-EWT, no outside vectors", "ud_ewt", "accuracy", 0.93, 15,
+        ("tag", f"{UD}-train.conllu", "--validation-data", f"{UD}-dev.conllu", "--test-data", f"{UD}-test.conllu",
+         "--epochs", "10"),
+    ),
+    "gestures": Job(
+        "phase of a gesture per frame, a1 and b1 to a2", "gesture_phase", "macro F1", None, 5,
+        ("tag", f"{GESTURE}/a1_raw.csv", f"{GESTURE}/b1_raw.csv", "--test-data", f"{GESTURE}/a2_raw.csv",
+         "--drop", "timestamp", "--hidden", "64"),
+        baselines=gestures,
+    ),
+    "digits": Job(
+        "sequential MNIST by rows, 10,000 digits", "mnist10k", "accuracy", 0.97, 5,
+        ("classify", "{work}/train.csv", "--series", "28", "--test-data", "{work}/test.csv", "--epochs", "15"),
+        prepare=images,
+    ),
+}  # fmt: skip
+
+
+def run_job(name: str, data: Path, work: Path, threads: int, quick: bool = False) -> dict[str, Any]:
+    """Train and test; print goal and result."""
+    job = JOBS[name]
+    job.prepare(data, work)
+    places = {"data": str(data), "work": str(work)}
+    words = ["train", *(word.format(**places) for word in job.command), "--out", str(work / "run"), "--profile"]
+    words += ["--steps", "4", "--eval-every", "2"] if quick else []
+    print(f"\n{name}: {job.title}\n  cellwright {shlex.join(words)}", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from cellwright.app.cli import main; main()", *words],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{name} failed: {done.stderr or done.stdout}")
+    records = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
+    test = records[-1]
+    seconds = next(record["seconds"] for record in reversed(records) if record["kind"] == "eval")
+    baselines = job.baselines(data)
+    goal = job.goal if job.goal is not None else max(baselines.values())
+    met = test[job.measure] > goal if job.goal is None else test[job.measure] >= goal
+    met = met and seconds <= 60 * job.minutes
+    others = "".join(f", {other} {value:.4f}" for other, value in baselines.items())
+    outside = next(line.split(":")[1].strip() for line in done.stdout.splitlines() if "outside the net" in line)
+    print(
+        f"  goal    {job.measure} {'above ' if job.goal is None else ''}{goal:.4f} in {job.minutes:g} minutes{others}\n"
+        f"  result  {job.measure} {test[job.measure]:.4f} in {seconds:.0f} s: {'reached' if met else 'NOT reached'}\n"
+        f"  all     {', '.join(f'{k} {v:.4f}' for k, v in test.items() if k not in ('kind', 'step'))}\n"
+        f"  outside the net {outside}"
+    )
+    return {"test": test, "seconds": seconds, "goal": goal, "reached": met, "baselines": baselines, "outside": outside}
+
+
+def main() -> None:
+    """All jobs whose data are there."""
+    parser = arguments(argparse.ArgumentParser(description=__doc__))
+    parser.add_argument("--data", type=Path, required=True, help="the folder with the data sets")
+    parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS), help="some of the jobs")
+    chosen = parser.parse_args()
+    print(heading(machine()))
+    results: dict[str, Any] = {}
+    for name in chosen.only:
+        if not (chosen.data / JOBS[name].needs).is_dir():
+            print(f"\n{name}: left out, there is no {chosen.data / JOBS[name].needs}")
+            continue
+        with tempfile.TemporaryDirectory() as work:
+            results[name] = run_job(name, chosen.data.absolute(), Path(work), chosen.threads, chosen.quick)
+        write(chosen.json, results)
+
+
+if __name__ == "__main__":
+    main()
