@@ -134,7 +134,7 @@ JOBS = {
     ),
     "digits": Job(
         "sequential MNIST by rows, 10,000 digits", "mnist10k", "accuracy", 0.97, 5,
-        ("classify", "{work}/train.csv", "--series", "28", "--test-data", "{work}/test.csv", "--epochs", "15"),
+        ("classify", "{work}/train.csv", "--series", "28", "--test-data", "{work}/test.csv", "--epochs", "30"),
         prepare=images,
     ),
 }  # fmt: skip

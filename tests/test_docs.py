@@ -72,7 +72,7 @@ def test_commands_run(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("text,label\n" + "Rossi,it\nMüller,de\n" * 30)
     (tmp_path / "other.csv").write_text("text,label\nRosso,it\n")
     header = ",".join(["label", *(f"pixel{k}" for k in range(56))])
-    rows = [",".join(str(k % (n % 2 + 2)) for k in range(57)) for n in range(30)]
+    rows = [",".join(str((k + n) % 2) for k in range(57)) for n in range(30)]
     (tmp_path / "digits.csv").write_text("\n".join([header, *rows]) + "\n")
     sentence = "1\tthe\t_\tDET\n2\tdog\t_\tNOUN\n\n"
     (tmp_path / "train.conllu").write_text(sentence * 30)
