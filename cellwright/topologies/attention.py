@@ -77,9 +77,10 @@ class Attention(nn.Module):
             weights: [T, B, S] or [B, S]; they sum to 1 over the source, zero in its padding.
         """
         rows = memory.values.shape[0]
-        if query.dim() not in (2, 3) or tuple(query.shape[-2:]) != (rows, self.query_size):
+        if not isinstance(query, Tensor) or query.dim() not in (2, 3) or query.shape[-2:] != (rows, self.query_size):
+            got = f"shape {list(query.shape)}" if isinstance(query, Tensor) else type(query).__name__
             raise InputError(
-                f"got a query of shape {list(query.shape)}, {type(self).__name__} expects [T, B, Q] or [B, Q] with "
+                f"got a query of {got}, {type(self).__name__} expects [T, B, Q] or [B, Q] with "
                 f"Q = {self.query_size}, and B = {rows} like the memory"
             )
         q = query.unsqueeze(1) if query.dim() == 2 else query.transpose(0, 1)  # [B, T, Q]
