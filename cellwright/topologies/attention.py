@@ -207,7 +207,9 @@ class BahdanauAttention(Attention):
 class _Additive(nn.Module):
     """v tanh(W q + U m + b): a layer of A units that sees both. [W U] is one matrix on [q; m], cut in two."""
 
-    def __init__(self, query_size: int, memory_size: int, units: int | None, bias: bool, device: Any, dtype: Any) -> None:
+    def __init__(
+        self, query_size: int, memory_size: int, units: int | None, bias: bool, device: Any, dtype: Any
+    ) -> None:
         super().__init__()
         units = query_size if units is None else positive("units", units)
         self.query = nn.Linear(query_size, units, bias=False, device=device, dtype=dtype)

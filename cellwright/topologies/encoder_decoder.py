@@ -273,9 +273,7 @@ def encoder_decoder(
     between = dropout if num_layers > 1 else 0.0
 
     def layer(input_size: int, both: bool) -> Recurrent:
-        return Recurrent(
-            kind, input_size, H, num_layers, dropout=between, bidirectional=both, **like, **options
-        )
+        return Recurrent(kind, input_size, H, num_layers, dropout=between, bidirectional=both, **like, **options)
 
     encoder = layer(E, bidirectional)
     # The size of a cell's output does not depend on that of its input.

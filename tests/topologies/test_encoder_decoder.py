@@ -1,5 +1,7 @@
 """N to M: the decoder beside a loop over cells of torch.nn, and whole nets with and without padding."""
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -345,3 +347,18 @@ def test_wrong_options(make: Any, words: str) -> None:
 def test_wrong_calls(call: Any, words: str) -> None:
     with pytest.raises((InputError, OptionError), match=words):
         call(net_of("luong"))
+
+
+def test_copies_and_state_dicts() -> None:
+    """A copy is a net of its own: its bridge belongs to its own layers."""
+    net = net_of("both ways, two layers")
+    twin = copy.deepcopy(net)
+    other = net_of("both ways, two layers")
+    other.load_state_dict(net.state_dict(), strict=True)
+    source, target = torch.randint(0, 9, (5, 2)), torch.randint(0, V, (4, 2))
+    want = net(source, target).logits.detach()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+    for same in (twin, other, pickle.loads(pickle.dumps(twin))):
+        assert torch.equal(same(source, target).logits, want)
