@@ -1,4 +1,4 @@
-"""Greedy and beam search beside searches written out for one sequence, and beside looking at every sequence there is."""
+"""Greedy and beam search beside searches written out for one sequence, and beside looking at all there are."""
 
 import itertools
 import math
@@ -100,7 +100,7 @@ def test_a_beam_that_is_wide_enough_sees_everything(V: int, steps: int, alpha: f
         same(listed(h, b), sorted(want, key=lambda one: -one[2]))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 4.0])  # 4: what ends later would often be better
 @pytest.mark.parametrize(("V", "K"), [(2, 3), (5, 1), (5, 2), (5, 4), (9, 20)])
 def test_a_batch_is_each_sequence_alone(V: int, K: int, alpha: float) -> None:
     table = Table(8, V, 6)
@@ -127,12 +127,15 @@ def test_greedy_is_a_beam_of_one_and_the_largest_symbol() -> None:
         assert int(lengths[b]) == n and tuple(ids[:n, b].tolist()) == text[:n]
 
 
-def test_of_equals_the_smaller_symbol() -> None:
-    def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return torch.tensor([0.0, -9.0, 1.0, 1.0]).expand(len(ids), 4), state
-
-    ids, _ = greedy_search(step, torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64), end=END, max_length=3).best
-    assert (ids == 2).all()
+@pytest.mark.parametrize("V", [5, 100, 1000])
+@pytest.mark.parametrize("equals", [2, 3])
+def test_of_equals_the_smaller_symbol(V: int, equals: int) -> None:
+    """Two that are both among those looked at, and three, of which one is not."""
+    largest = torch.stack([torch.randperm(V - 2)[:equals] + 2 for _ in range(300)])
+    logits = torch.zeros(300, V).scatter(1, largest, 1.0)
+    start = torch.zeros(300, dtype=torch.int64)
+    ids, _ = greedy_search(lambda ids, state: (logits, state), torch.zeros(300, 1), start, end=END, max_length=1).best
+    assert torch.equal(ids[0], largest.min(1).values)
 
 
 def test_a_length_penalty_lengthens() -> None:
