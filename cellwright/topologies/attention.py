@@ -169,8 +169,8 @@ class BahdanauAttention(Attention):
         h_t = recurrent([x_t; c_t], h_{t-1})
 
     Each step waits for its context and each context for the step before it: the decoder runs as a loop with one call of
-    its layer per step, also in training, which costs about three times what `LuongAttention` does. It holds B S A numbers
-    per step, and all of them for the way back.
+    its layer per step, also in training, which costs about three times what `LuongAttention` does. It holds B S A
+    numbers per step, and all of them for the way back.
 
     Bahdanau, Cho, Bengio 2015, Neural Machine Translation by Jointly Learning to Align and Translate.
 
