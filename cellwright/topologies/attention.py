@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, OptionError
+from ..lang.cell import positive
 from ..nn.sequences import valid_steps
 from .masks import masked_softmax, without_padding
 
@@ -47,7 +48,8 @@ class Attention(nn.Module):
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__()
-        self.query_size, self.memory_size = query_size, memory_size
+        self.query_size = positive("query_size", query_size)
+        self.memory_size = positive("memory_size", memory_size)
 
     def memory(self, values: Tensor, lengths: Sequence[int] | Tensor | None = None) -> Memory:
         """What `forward` reads, from the outputs of an encoder: values [S, B, M], lengths [B] or None.
@@ -75,9 +77,10 @@ class Attention(nn.Module):
             weights: [T, B, S] or [B, S]; they sum to 1 over the source, zero in its padding.
         """
         rows = memory.values.shape[0]
-        if query.dim() not in (2, 3) or tuple(query.shape[-2:]) != (rows, self.query_size):
+        if not isinstance(query, Tensor) or query.dim() not in (2, 3) or query.shape[-2:] != (rows, self.query_size):
+            got = f"shape {list(query.shape)}" if isinstance(query, Tensor) else type(query).__name__
             raise InputError(
-                f"got a query of shape {list(query.shape)}, {type(self).__name__} expects [T, B, Q] or [B, Q] with "
+                f"got a query of {got}, {type(self).__name__} expects [T, B, Q] or [B, Q] with "
                 f"Q = {self.query_size}, and B = {rows} like the memory"
             )
         q = query.unsqueeze(1) if query.dim() == 2 else query.transpose(0, 1)  # [B, T, Q]
@@ -138,7 +141,7 @@ class LuongAttention(Attention):
         if score == "general":
             self.weight = nn.Linear(memory_size, query_size, bias=False, device=device, dtype=dtype)
         elif score == "concat":
-            self.additive = _Additive(query_size, memory_size, units or query_size, False, device, dtype)
+            self.additive = _Additive(query_size, memory_size, units, False, device, dtype)
 
     def keys(self, values: Tensor) -> Tensor:
         """W m_s for "general", m_s itself for "dot"."""
@@ -166,8 +169,8 @@ class BahdanauAttention(Attention):
         h_t = recurrent([x_t; c_t], h_{t-1})
 
     Each step waits for its context and each context for the step before it: the decoder runs as a loop with one call of
-    its layer per step, also in training, which costs several times what `LuongAttention` does. It holds B S A numbers
-    per step, and all of them for the way back.
+    its layer per step, also in training, which costs about three times what `LuongAttention` does. It holds B S A
+    numbers per step, and all of them for the way back.
 
     Bahdanau, Cho, Bengio 2015, Neural Machine Translation by Jointly Learning to Align and Translate.
 
@@ -188,7 +191,7 @@ class BahdanauAttention(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(query_size, memory_size)
-        self.additive = _Additive(query_size, memory_size, units or query_size, True, device, dtype)
+        self.additive = _Additive(query_size, memory_size, units, True, device, dtype)
 
     def keys(self, values: Tensor) -> Tensor:
         """U m_s + b."""
@@ -204,8 +207,11 @@ class BahdanauAttention(Attention):
 class _Additive(nn.Module):
     """v tanh(W q + U m + b): a layer of A units that sees both. [W U] is one matrix on [q; m], cut in two."""
 
-    def __init__(self, query_size: int, memory_size: int, units: int, bias: bool, device: Any, dtype: Any) -> None:
+    def __init__(
+        self, query_size: int, memory_size: int, units: int | None, bias: bool, device: Any, dtype: Any
+    ) -> None:
         super().__init__()
+        units = query_size if units is None else positive("units", units)
         self.query = nn.Linear(query_size, units, bias=False, device=device, dtype=dtype)
         self.memory = nn.Linear(memory_size, units, bias=bias, device=device, dtype=dtype)
         self.v = nn.Linear(units, 1, bias=False, device=device, dtype=dtype)

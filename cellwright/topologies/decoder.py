@@ -13,7 +13,7 @@ from ..nn.sequences import valid_steps
 from .attention import Attention, Memory
 from .masks import symbols, without_padding
 from .states import kept, zero_state
-from .topology import linear, time_first
+from .topology import dropout_of, linear, time_first
 
 
 class Decoded(NamedTuple):
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
             raise OptionError(f"got input_feeding with {type(attention).__name__}, whose context is fed in already")
         self.features = O if features is None else features
         self.input_feeding = bool(input_feeding)
-        self.embedding, self.attention, self.dropout = embedding, attention, nn.Dropout(dropout)
+        self.embedding, self.attention, self.dropout = embedding, attention, dropout_of(dropout)
         self.recurrent = time_first(recurrent, type(self).__name__, directions=1)
         wants = decoder_inputs(embedding.embedding_dim, self.features, attention, input_feeding)
         if recurrent.input_size != wants:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .. import cells
 from ..errors import InputError, OptionError
 from ..lang import Equations
+from ..lang.cell import positive
 from ..nn import Recurrent
 from ..nn.sequences import valid_steps
 from .attention import Attention, BahdanauAttention, LuongAttention, Memory
@@ -18,7 +19,7 @@ from .decoder import Decoded, Decoder, decoder_inputs
 from .masks import batched, sequence, symbols, without_padding
 from .search import Hypotheses, beam_search
 from .states import tensors
-from .topology import time_first
+from .topology import dropout_of, time_first
 
 
 class Encoder(nn.Module):
@@ -38,7 +39,7 @@ class Encoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.input, self.recurrent, self.dropout = input, time_first(recurrent, "Encoder"), nn.Dropout(dropout)
+        self.input, self.recurrent, self.dropout = input, time_first(recurrent, "Encoder"), dropout_of(dropout)
 
     def forward(
         self, source: Tensor, lengths: Sequence[int] | Tensor | None = None
@@ -265,27 +266,28 @@ def encoder_decoder(
     """
     like: dict[str, Any] = {"device": device, "dtype": dtype}
     kind = cells.find(cell) if isinstance(cell, str) else cell
-    E = hidden_size if embedding_size is None else embedding_size
+    sources = positive("source_vocabulary", source_vocabulary)
+    targets = positive("target_vocabulary", target_vocabulary)
+    H = positive("hidden_size", hidden_size)
+    E = H if embedding_size is None else positive("embedding_size", embedding_size)
     between = dropout if num_layers > 1 else 0.0
 
     def layer(input_size: int, both: bool) -> Recurrent:
-        return Recurrent(
-            kind, input_size, hidden_size, num_layers, dropout=between, bidirectional=both, **like, **options
-        )
+        return Recurrent(kind, input_size, H, num_layers, dropout=between, bidirectional=both, **like, **options)
 
     encoder = layer(E, bidirectional)
     # The size of a cell's output does not depend on that of its input.
     output = encoder.output_size // encoder.directions
     looks = _attention(attention, output, encoder.output_size, like)
     decoder = Decoder(
-        nn.Embedding(target_vocabulary, E, **like),
-        layer(decoder_inputs(E, hidden_size, looks, input_feeding), False),
+        nn.Embedding(targets, E, **like),
+        layer(decoder_inputs(E, H, looks, input_feeding), False),
         attention=looks,
-        features=None if looks is None else hidden_size,
+        features=None if looks is None else H,
         dropout=dropout,
         input_feeding=input_feeding,
     )
-    source = Encoder(encoder, input=nn.Embedding(source_vocabulary, E, **like), dropout=dropout)
+    source = Encoder(encoder, input=nn.Embedding(sources, E, **like), dropout=dropout)
     return EncoderDecoder(source, decoder, bridge=bridge, start=start, end=end)
 
 

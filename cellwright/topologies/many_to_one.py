@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
+from ..lang.cell import positive
 from ..nn import Recurrent
 from ..nn.sequences import valid_steps
 from .masks import masked_softmax, sequence, without_padding
@@ -61,7 +62,7 @@ class AttentionPool(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        units = features if units is None else units
+        units = features if units is None else positive("units", units)
         self.hidden = nn.Linear(features, units, device=device, dtype=dtype)
         self.query = nn.Linear(units, 1, bias=False, device=device, dtype=dtype)
 

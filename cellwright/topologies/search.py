@@ -97,12 +97,13 @@ def beam_search(
     found, live = None, None  # live: [B, K], their log-probabilities
     for t in range(1, steps + 1):
         logits, state = step(ids, state)
-        log_p = _log_probabilities(logits, B * K, end).view(B, K, -1)  # [B, K, V]
+        log_p = _log_probabilities(logits, B * K, end)
+        V = log_p.shape[-1]
+        log_p = log_p.view(B, K, V)
         if found is None or live is None:
             found, live = _Found.none(texts, log_p), torch.full_like(log_p[:, :, 0], -torch.inf)
             live[:, 0] = 0  # the K beginnings are still the same one
         open_ = ~found.full()
-        V = log_p.shape[-1]
         scores, places = _best((live.unsqueeze(-1) + log_p).flatten(1), min(2 * K, K * V))  # [B, 2K]
         rows, new = places // V, places % V
         ends = new == end

@@ -56,6 +56,13 @@ def time_first(recurrent: Any, owner: str, directions: int = 2) -> Recurrent:
     return recurrent
 
 
+def dropout_of(rate: Any) -> nn.Dropout:
+    """Dropout with a rate in [0, 1). OptionError: another rate."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+        raise OptionError(f"got dropout={rate!r}, expected a rate in [0, 1)")
+    return nn.Dropout(rate)
+
+
 def linear(recurrent: Recurrent, features: int, output: Any, *, bias: bool = True) -> nn.Linear:
     """A product with the dtype and device of a layer."""
     like = next(recurrent.parameters(), torch.empty(0))
