@@ -42,6 +42,7 @@ class Ragged:
         """No more of them."""
         self._write()
         self.ends: NDArray[np.int64] = np.frombuffer(self._ends, dtype=np.int64)  # [N + 1], with the 0 in front
+        self.lengths: NDArray[np.int64] = np.diff(self.ends)  # [N]
         shape = (self._ends[-1], *self._row)
         self._file.flush()
         empty = not shape[0]
@@ -51,11 +52,6 @@ class Ragged:
 
     def __del__(self) -> None:
         self._file.close()
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Of all sequences, [N]."""
-        return np.diff(self.ends)
 
     def __getitem__(self, i: int) -> NDArray[Any]:
         assert self._values is not None
