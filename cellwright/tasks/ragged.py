@@ -21,8 +21,7 @@ class Ragged:
         """`width` 0: arrays [n]."""
         self._dtype, self._row = np.dtype(dtype), (width,) if width else ()
         self._file = tempfile.TemporaryFile(prefix="cellwright-")  # noqa: SIM115
-        self._pending: list[bytes] = []
-        self._size = 0
+        self._pending = bytearray()
         self._ends = array("q", [0])
         self._values: NDArray[Any] | None = None
 
@@ -31,11 +30,9 @@ class Ragged:
 
     def append(self, values: NDArray[Any]) -> None:
         """One more sequence."""
-        data = np.ascontiguousarray(values, dtype=self._dtype).tobytes()
-        self._pending.append(data)
-        self._size += len(data)
+        self._pending += np.ascontiguousarray(values, dtype=self._dtype).tobytes()
         self._ends.append(self._ends[-1] + len(values))
-        if self._size >= _BUFFER:
+        if len(self._pending) >= _BUFFER:
             self._write()
 
     def close(self) -> "Ragged":
@@ -67,6 +64,5 @@ class Ragged:
         return np.ascontiguousarray(rows.swapaxes(0, 1))
 
     def _write(self) -> None:
-        self._file.write(b"".join(self._pending))
+        self._file.write(self._pending)
         self._pending.clear()
-        self._size = 0
