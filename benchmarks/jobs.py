@@ -129,7 +129,7 @@ JOBS = {
     "gestures": Job(
         "phase of a gesture per frame, a1 and b1 to a2", "gesture_phase", "macro F1", None, 5,
         ("tag", f"{GESTURE}/a1_raw.csv", f"{GESTURE}/b1_raw.csv", "--test-data", f"{GESTURE}/a2_raw.csv",
-         "--drop", "timestamp", "--hidden", "64"),
+         "--drop", "timestamp", "--deltas", "--window", "64", "--batch", "8", "--hidden", "64"),
         baselines=gestures,
     ),
     "digits": Job(

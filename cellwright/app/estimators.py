@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..errors import InputError, RunError
 from ..tasks.classify import ClassifyJob, symbols_of
-from ..tasks.columns import filled
+from ..tasks.columns import filled, with_deltas
 from ..tasks.dataset import Dataset, Example
 from ..tasks.labelling import Judgement
 from ..tasks.labels import LabelJob
@@ -190,7 +190,10 @@ class Tagger(_Estimator):
         if isinstance(row, str):
             raise InputError(f"got the text {row[:40]!r} as {place}, expected a list of words: text.split()")
         words = list(row)
-        return words if words and all(isinstance(word, str) for word in words) else super()._inputs(row, place)
+        if words and all(isinstance(word, str) for word in words):
+            return words
+        values = super()._inputs(row, place)
+        return with_deltas(values) if self._config.deltas and len(values) else values
 
     def _labels(self, given: Any, steps: int, n: int) -> Sequence[str]:
         if isinstance(given, str) or len(given) != steps:
@@ -201,4 +204,5 @@ class Tagger(_Estimator):
     def _layout(self, features: int) -> dict[str, Any]:
         if not features:
             return {"kind": "words"}
-        return {"kind": "frames", "label": "label", "columns": [str(k + 1) for k in range(features)]}
+        given = features // 2 if self._config.deltas else features
+        return {"kind": "frames", "label": "label", "columns": [str(k + 1) for k in range(given)]}

@@ -34,3 +34,9 @@ def filled(rows: NDArray[np.float32], how: str) -> NDArray[np.float32]:
         last = np.maximum.accumulate(last, axis=0)
         return np.where(last >= 0, rows[np.maximum(last, 0), np.arange(rows.shape[1])], np.float32(np.nan))
     return rows
+
+
+def with_deltas(rows: NDArray[np.float32], before: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """`rows` [T, F] and beside them their differences to the row before, [T, 2F]; to `before` for the first, else 0."""
+    first = rows[:1] if before is None else before[None]
+    return np.concatenate([rows, np.diff(rows, axis=0, prepend=first)], axis=1)

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import DataError
 from ..nn import Recurrent
 from ..topologies import ManyToMany
-from .columns import filled, label_column
+from .columns import filled, label_column, with_deltas
 from .dataset import Dataset, Example
 from .job import Prediction
 from .labelling import Net
@@ -120,13 +120,13 @@ class TagReader(Reader):
         rows: list[Any] = []
         labels: list[str] = []
         shown: list[str] = []
-        group = ""
+        group, before = "", None
         for number, cells in table.rows():
             place = f"{table.path}, row {number}"
             here = cells[group_at] if group_at >= 0 else ""
             if rows and (here != group or len(rows) == longest):
-                yield self._recording(table, rows, labels, shown)
-                # The last frame is what "previous" fills the next piece from.
+                yield self._recording(table, rows, labels, shown, before)
+                before = rows[-1] if here == group else None
                 rows, labels, shown = [], [], []
             group = here
             rows.append(numbers([cells[k] for k in at], names, place, bool(config.fill)))
@@ -138,11 +138,12 @@ class TagReader(Reader):
                     )
                 labels.append(cells[label_at].strip())
         if rows:
-            yield self._recording(table, rows, labels, shown)
+            yield self._recording(table, rows, labels, shown, before)
 
-    def _recording(self, table: Table, rows: list[Any], labels: list[str], shown: list[str]) -> Example:
+    def _recording(self, table: Table, rows: list[Any], labels: list[str], shown: list[str], before: Any) -> Example:
         place = f"{table.path}, rows {shown[0]} to {shown[-1]}"
-        return Example(place, filled(np.stack(rows), self.config.fill), labels, shown)
+        values = filled(np.stack(rows), self.config.fill)
+        return Example(place, with_deltas(values, before) if self.config.deltas else values, labels, shown)
 
 
 class TagJob(LabelJob):

@@ -22,6 +22,7 @@ class TagConfig(LabelsConfig):
     word: str = Field("", description="the column of the words: a name of CoNLL-U, or a number from 1 on")
     drop: tuple[str, ...] = Field((), description="a column of frames that is no feature, such as a time; repeatable")
     sequence: str = Field("", description="a column that changes where a new recording begins; else one per file")
+    deltas: bool = Field(False, description="also how much the numbers of a frame differ from those of the one before")
     window: NonNegativeInt = Field(128, description="frames per sequence in training; 0: whole recordings")
     characters: NonNegativeInt = Field(
         64, description="units per direction that read the characters of a word; 0: none"

@@ -51,6 +51,9 @@ def test_words_and_frames() -> None:
     model = Tagger(**{**SMALL, "hidden": 8, "steps": 80, "lr": 0.03}).fit(frames, labels)
     assert model.score(frames, labels) > 0.93
     assert [p.shape for p in model.predict_proba(frames[:2])] == [(12, 2)] * 2
+    rises = [[bool(d > 0) for d in np.diff(f[:, 0], prepend=f[0, 0])] for f in frames]
+    model = Tagger(**{**SMALL, "hidden": 4, "steps": 80, "lr": 0.03, "deltas": True}).fit(frames, rises)
+    assert model.score(frames, rises) > 0.93
 
 
 def test_what_is_wrong() -> None:

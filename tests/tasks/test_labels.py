@@ -155,6 +155,9 @@ def test_frames_are_cut_where_a_recording_ends_and_into_windows_for_training(tmp
     assert [e.inputs[:, 0].tolist() for e in whole] == [[0, 2.5, 5, 7.5, 10], [0, 2.5, 5]]
     assert [e.place for e in whole] == [f"{file}, rows 2 to 6", f"{file}, rows 7 to 9"]
     assert whole[1].labels == ["a", "b", "a"]
+    # A window goes on from the one before it, a recording does not.
+    changes = [e.inputs[:, 1].tolist() for e in TagReader(config.changed(deltas=True)).examples(str(file), True, True)]
+    assert changes == [[0, 2.5, 2.5, 2.5], [2.5], [0, 2.5, 2.5]]
 
 
 @pytest.mark.parametrize("shares", [{2: 0.0, 1: 0.1}, {2: 0.25, 1: 0.3}, {2: 0.5, 1: 0.4}])
