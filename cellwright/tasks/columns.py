@@ -36,7 +36,6 @@ def filled(rows: NDArray[np.float32], how: str) -> NDArray[np.float32]:
     return rows
 
 
-def with_deltas(rows: NDArray[np.float32], before: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """`rows` [T, F] and beside them their differences to the row before, [T, 2F]; to `before` for the first, else 0."""
-    first = rows[:1] if before is None else before[None]
-    return np.concatenate([rows, np.diff(rows, axis=0, prepend=first)], axis=1)
+def with_deltas(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`rows` [T, F] and beside them their differences to the row before, [T, 2F]; 0 for the first one."""
+    return np.concatenate([rows, np.diff(rows, axis=0, prepend=rows[:1])], axis=1)

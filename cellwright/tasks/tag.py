@@ -125,8 +125,9 @@ class TagReader(Reader):
             place = f"{table.path}, row {number}"
             here = cells[group_at] if group_at >= 0 else ""
             if rows and (here != group or len(rows) == longest):
-                yield self._recording(table, rows, labels, shown, before)
-                before = rows[-1] if here == group else None
+                piece = self._recording(table, rows, labels, shown, before)
+                yield piece
+                before = piece.inputs[-1, : len(names)] if here == group else None
                 rows, labels, shown = [], [], []
             group = here
             rows.append(numbers([cells[k] for k in at], names, place, bool(config.fill)))
@@ -142,8 +143,10 @@ class TagReader(Reader):
 
     def _recording(self, table: Table, rows: list[Any], labels: list[str], shown: list[str], before: Any) -> Example:
         place = f"{table.path}, rows {shown[0]} to {shown[-1]}"
-        values = filled(np.stack(rows), self.config.fill)
-        return Example(place, with_deltas(values, before) if self.config.deltas else values, labels, shown)
+        # The frame before goes along, so that a piece is filled, and differs, as in the whole recording.
+        values = filled(np.stack(rows if before is None else [before, *rows]), self.config.fill)
+        values = with_deltas(values) if self.config.deltas else values
+        return Example(place, values[-len(rows) :], labels, shown)
 
 
 class TagJob(LabelJob):

@@ -296,6 +296,14 @@ def test_unknown_labels_symbols_and_columns_in_new_data(cli: Cli, tmp_path: Path
     refused(cli("train", "classify", "--resume", run, "--steps", 9), "is not the one", "put it back")
 
 
+def test_a_character_model_predicts_nothing_and_has_no_classes(
+    cli: Cli, char_run: Path, text: Path, tmp_path: Path
+) -> None:
+    refused(cli("predict", char_run, text), "a run of charlm predicts nothing", "generate")
+    assert cli("eval", char_run, text, "--plot", tmp_path / "a.png").code == 2
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_a_file_that_fails_half_way_leaves_no_prediction(cli: Cli, tmp_path: Path) -> None:
     run = small(cli, tmp_path, frames(tmp_path / "a.csv", 300), "tag", "--window", 20)
     bad = table(tmp_path / "bad.csv", [("1", "2"), ("x", "2")], ("x", "noise"))

@@ -172,3 +172,16 @@ def test_the_parts_are_drawn_by_chance_and_their_shares_are_right(shares: dict[i
             assert len(set(gaps.tolist())) > 3
     again = Draw(shares, 1)
     assert parts.tolist() == [again() for _ in range(2000)]
+
+
+def test_a_window_is_filled_from_the_one_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "video,x,label\n" + "".join(f"{v},{x},a\n" for v, x in zip("ooooot", ["", 1, 2, "", 5, ""], strict=True))
+    )
+    config = TagConfig(sequence="video", fill="previous", window=3, deltas=True)
+    found = [e.inputs.tolist() for e in TagReader(config).examples(str(file), True, True)]
+    nan = math.nan  # what nothing comes before is left to the mean
+    np.testing.assert_array_equal(np.array(found[0]), [[nan, nan], [1, nan], [2, 1]])
+    assert found[1] == [[2, 0], [5, 3]]
+    np.testing.assert_array_equal(np.array(found[2]), [[nan, nan]])
