@@ -26,6 +26,10 @@ class Sequences:
     batch_first: bool
     packed: PackedSequence | None
 
+    def emptied(self, value: Tensor) -> Tensor:
+        """Values [T, B, n] with zeros in the padding."""
+        return value if self.valid is None else value.masked_fill(~self.valid.unsqueeze(-1), 0.0)
+
     def lay_out(self, output: Tensor) -> Tensor | PackedSequence:
         """An output [T, B, O] in the layout in which x came."""
         if self.packed is not None:
