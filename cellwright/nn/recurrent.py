@@ -275,8 +275,8 @@ class Recurrent(nn.Module):
                 output = self._dropped(output, batch.reset)
             pair = []
             for direction, suffix in enumerate(self._suffixes):
-                weights: Mapping[str, Tensor] = self._weights(k, suffix)
-                before, masks = befores[k][direction], dict[str, Tensor]()
+                weights, before = self._weights(k, suffix), befores[k][direction]
+                masks: dict[str, Tensor] = {}
                 if self.training and self._wrappers.random:
                     like = next(iter(before.values()))
                     weights, masks = self._wrappers.draw(self.definitions[k], weights, output, like, batch.reset)

@@ -1,6 +1,5 @@
 """The wrappers of one layer object together: what they make of the equations, and what they draw at each call."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +72,8 @@ class Wrappers:
         return definition
 
     def draw(
-        self, definition: Definition, weights: Mapping[str, Tensor], x: Tensor, like: Tensor, reset: Tensor | None
-    ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        self, definition: Definition, weights: dict[str, Tensor], x: Tensor, like: Tensor, reset: Tensor | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """For one call in training on x [T, B, ...]: the weights that it works with, and its masks by input."""
         masks: dict[str, Tensor] = {}
         if self.weight_drop is not None:
