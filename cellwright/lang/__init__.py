@@ -1,16 +1,19 @@
 """From equations to a plan: `trace -> graph -> check -> grad -> plan`. Knows no target and imports no torch."""
 
 from .cell import Definition, Equations
-from .clip import with_state_clip
-from .dropout import with_recurrent_dropout
 from .functions import ACTIVATIONS
 from .graph import Graph, Node, Param, check
-from .initial import with_initial_state
-from .layer_norm import with_layer_norm
 from .masks import with_reset, with_valid
 from .ops import OPS
 from .plan import Plan
-from .zoneout import with_expected_zoneout, with_zoneout
+from .rewrites import (
+    with_expected_zoneout,
+    with_initial_state,
+    with_layer_norm,
+    with_recurrent_dropout,
+    with_state_clip,
+    with_zoneout,
+)
 
 __all__ = [
     "ACTIVATIONS",

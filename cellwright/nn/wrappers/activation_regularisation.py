@@ -1,15 +1,14 @@
 """Penalties on what a layer gives (Merity, McCann & Socher 2017): terms that are added to the loss."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from ...errors import OptionError
 from ..sequences import read
+from .rates import factor_of
 
 
 def activation_regularisation(
@@ -20,7 +19,7 @@ def activation_regularisation(
     output: [T, B, n], or [B, T, n] with batch_first, [T, n] or a PackedSequence. OptionError: alpha is negative.
     """
     values, valid, _ = _steps(output, lengths, None, batch_first)
-    return _weight("alpha", alpha) * _mean(values.square(), valid)
+    return factor_of("alpha", alpha) * _mean(values.square(), valid)
 
 
 def temporal_activation_regularisation(
@@ -37,25 +36,19 @@ def temporal_activation_regularisation(
     """
     values, valid, reset = _steps(output, lengths, reset, batch_first)
     within = valid[1:] if reset is None else valid[1:] & ~reset[1:]
-    return _weight("beta", beta) * _mean((values[1:] - values[:-1]).square(), within)
+    return factor_of("beta", beta) * _mean((values[1:] - values[:-1]).square(), within)
 
 
 def _steps(output: Any, lengths: Any, reset: Any, batch_first: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """[T, B, n], and [T, B] of bool: where it is valid, where a sequence begins."""
+    """[T, B, n] with zeros in the padding, and [T, B] of bool: where it is valid, where a sequence begins."""
     inner = output.data if isinstance(output, PackedSequence) else output
     features, like = (inner.shape[-1], inner) if isinstance(inner, Tensor) and inner.dim() else (0, torch.empty(0))
     batch = read(output, lengths, reset, input_size=features, batch_first=batch_first, like=like, owner="a penalty")
     every = torch.ones(batch.x.shape[:2], dtype=torch.bool, device=batch.x.device)
-    return batch.x, every if batch.valid is None else batch.valid, batch.reset
+    return batch.emptied(batch.x), every if batch.valid is None else batch.valid, batch.reset
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Over the valid steps, in which padding has no part; 0 where there is none."""
+    """Over the valid steps; 0 where there is none."""
     total = values.masked_fill(~valid.unsqueeze(-1), 0.0).sum()
     return total / (valid.sum() * values.shape[-1]).clamp(min=1)
-
-
-def _weight(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
-        raise OptionError(f"got {name}={value!r}, expected a number of at least 0")
-    return float(value)

@@ -1,5 +1,6 @@
-"""Rates, and the random masks that are drawn with them: by torch, so that a seed gives the same on every target."""
+"""Rates, and the random masks drawn with them: by torch, so that a seed gives the same on every target."""
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, TypeVar
@@ -17,6 +18,13 @@ def rate_of(name: str, value: Any) -> float:
     """`value` as a rate; OptionError unless it is a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise OptionError(f"got {name}={value!r}, expected a rate in [0, 1)")
+    return float(value)
+
+
+def factor_of(name: str, value: Any) -> float:
+    """`value` as the factor of a term of the loss; OptionError unless it is a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+        raise OptionError(f"got {name}={value!r}, expected a number of at least 0")
     return float(value)
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from .cell import Definition
-from .functions import clamp
-from .graph import LEAVES, Graph
-from .trace import Symbol
+from ..cell import Definition
+from ..functions import clamp
+from ..graph import LEAVES, Graph
+from ..trace import Symbol
 
 
 def with_state_clip(definition: Definition, limits: dict[str, float]) -> Definition:

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ..errors import OptionError
-from .cell import Definition
-from .graph import Param
+from ...errors import OptionError
+from ..cell import Definition
+from ..graph import Param
 
 
 def with_initial_state(definition: Definition) -> Definition:

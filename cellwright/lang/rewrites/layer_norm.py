@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from ..errors import OptionError
-from .cell import Definition
-from .graph import Graph, Node, Param
-from .trace import Symbol, standardised
+from ...errors import OptionError
+from ..cell import Definition
+from ..graph import Graph, Node, Param
+from ..trace import Symbol, standardised
 
 
 def with_layer_norm(definition: Definition, eps: float = 1e-5) -> Definition:

@@ -1,10 +1,10 @@
 """Zoneout as a rewrite of a step (Krueger et al. 2017): units of a state keep their value of the step before."""
 
-from .cell import Definition
-from .functions import where
-from .graph import Graph
-from .masks import mask, rewrite
-from .trace import Symbol
+from ..cell import Definition
+from ..functions import where
+from ..graph import Graph
+from ..masks import mask, rewrite
+from ..trace import Symbol
 
 
 def with_zoneout(definition: Definition, states: tuple[str, ...]) -> Definition:

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from .cell import Definition
-from .graph import Graph
-from .masks import mask
-from .trace import Symbol
+from ..cell import Definition
+from ..graph import Graph
+from ..masks import mask
+from ..trace import Symbol
 
 
 def with_recurrent_dropout(definition: Definition, states: tuple[str, ...]) -> Definition:
