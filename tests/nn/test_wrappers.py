@@ -298,11 +298,9 @@ def test_compiled_is_the_reference(wrapper: str) -> None:
                 same_as_reference(layer, torch.randn(5, 3, H), call)
 
 
-@pytest.mark.parametrize("wrapper", ["recurrent dropout", "zoneout", "layer norm"])
-def test_compiled_is_the_reference_for_a_cell_of_ones_own(wrapper: str) -> None:
-    layer = Recurrent(Two, 3, 3, **WRAPPERS[wrapper])
-    for training in (True, False):
-        same_as_reference(layer.train(training), torch.randn(5, 3, 3), {"reset": torch.rand(5, 3) < 0.4})
+def test_compiled_is_the_reference_in_evaluation_for_a_cell_of_ones_own() -> None:
+    layer = Recurrent(Two, 3, 3, zoneout=0.2).eval()
+    same_as_reference(layer, torch.randn(5, 3, 3), {"reset": torch.eye(5, 3) > 0})
 
 
 @pytest.mark.parametrize(
@@ -472,8 +470,8 @@ def fresh_graphs() -> Iterator[None]:
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_one_graph(dtype: torch.dtype, fresh_graphs: None) -> None:
     """In training the masks of the same seed, in evaluation the same; gradients too."""
-    T, more = (2, {}) if dtype == F64 else (4, {"bidirectional": True, "merge": "sum", "dropout": 0.2})
-    layer = Recurrent(Two, 5, 5, 2, residual=True, dtype=dtype, **ALL, **more)
+    T, layers = (2, 1) if dtype == F64 else (4, 2)  # the reference is a graph of every step
+    layer = GRU(5, 5, layers, residual=True, dropout=0.2 * (layers - 1), dtype=dtype, **ALL)
     x, call = torch.randn(T, 3, 5, dtype=dtype), torch.compile(layer, backend="aot_eager", fullgraph=True)
     given = {"lengths": torch.tensor([T, 1, 0]), "reset": torch.eye(T, 3) > 0}
     for training in (True, False):
