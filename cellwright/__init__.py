@@ -6,7 +6,7 @@ The floors, each importing only from those below it:
     lang     1  from equations to a plan; knows no target, imports no torch
     cells    2  mathematics only: one short file per family
     emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
-    nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
+    nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
     tasks    4  data, model and metric: the character model
     train    4  the training loop, run folders
     app      5  the command line, generation, doctor
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         GRU,
         LSTM,
         RNN,
+        Attentive,
         Cell,
         EmbeddingDropout,
         GRUCell,
@@ -88,6 +89,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attentive",
     "Cell",
     "CellError",
     "CellwrightError",

@@ -7,6 +7,7 @@ from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent, Trace
 from .scan import available_targets, cache_report, current_target, use_target
 from .wrappers import (
+    Attentive,
     EmbeddingDropout,
     LockedDropout,
     RecurrentDropout,
@@ -20,6 +21,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attentive",
     "Cell",
     "EmbeddingDropout",
     "GRUCell",

@@ -1,6 +1,8 @@
 """Regularisers and wrappers of layers: one short file each. Their rewrites of the equations are in `lang`."""
 
 from .activation_regularisation import activation_regularisation, temporal_activation_regularisation
+from .attention import Attention
+from .attentive import Attentive
 from .embedding_dropout import EmbeddingDropout
 from .locked_dropout import LockedDropout
 from .options import Wrappers
@@ -9,6 +11,8 @@ from .weight_drop import WeightDrop
 from .zoneout import Zoneout
 
 __all__ = [
+    "Attention",
+    "Attentive",
     "EmbeddingDropout",
     "LockedDropout",
     "RecurrentDropout",
