@@ -129,7 +129,7 @@ X, M = torch.randn(6, 2, 3), torch.randn(7, 2, 5)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m(X, M[:, :1]), r"got \[6, 2, 3\] and a memory \[7, 1, 5\], expected floats"),
+        (lambda m: m(X, M[:, :1]), r"got \[6, 2, 3\], a memory \[7, 1, 5\], expected floats"),
         (lambda m: m(X[:, 0], M[:, 0]), r"expected floats \[T, B, I\], \[S, B, M\]"),
         (lambda m: m(torch.zeros(6, 2, dtype=torch.int64), M), "expected floats"),
         (lambda m: m(X, M[..., :4]), "has 4 features in its last dimension"),

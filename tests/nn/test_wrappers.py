@@ -29,6 +29,7 @@ from cellwright import (
     sigmoid,
     tanh,
 )
+from cellwright.nn import stepper
 
 F64 = torch.float64
 
@@ -325,6 +326,30 @@ def test_integers_are_one_hot_vectors(assert_close: Any) -> None:
         torch.manual_seed(3)
         found.append(layer(x, lengths=[5, 2, 0])[0])
     assert_close("output", *found, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer_norm": True},
+        {"learn_initial_state": True, "state_clip": 0.3},
+        {"zoneout": 0.3, "recurrent_dropout": 0.3},
+    ],
+    ids=str,
+)
+def test_a_stepper_is_the_layer_in_evaluation(options: Any, assert_close: Any) -> None:
+    layer, output, ids = LSTM(12, 12, **options), torch.nn.Linear(12, 12), torch.randint(0, 12, (5, 3))
+    with torch.no_grad():
+        for name, weight in layer.named_parameters():
+            if name.startswith("initial"):
+                weight.uniform_(-1, 1)
+        want = output(layer.eval()(ids)[0])
+        made = stepper(layer, output, streams=3)
+        assert made is not None
+        for t in range(5):
+            made.ids.copy_(ids[t])
+            assert_close("logits", made.step(), want[t], 1e-6)
+    assert stepper(GRU(12, 12, residual=True), output) is None
 
 
 # The random masks.

@@ -14,7 +14,7 @@ from .attention import Attention
 class Attentive(nn.Module):
     """A cell over sequences, each x_t beside the context that the output before has picked out of a memory.
 
-    It is slower than a layer, step by step in Python: no equation of a step sums over a memory.
+    A loop in Python, slower than a layer: no equation of a step sums over a memory.
 
     Args:
         cell: for inputs of I + M features, such as LSTMCell(10 + 6, 20).
@@ -27,9 +27,7 @@ class Attentive(nn.Module):
         super().__init__()
         most = cell.input_size - 1 if isinstance(cell, Cell) and list(cell.parameters()) else 0
         if memory_size not in range(1, most + 1):
-            raise OptionError(
-                f"got memory_size={memory_size!r} for {cell!r}, expected such as 6 for LSTMCell(10 + 6, 20)"
-            )
+            raise OptionError(f"got memory_size={memory_size!r} for {cell!r}, expected such as 6 for LSTMCell(16, 20)")
         self.cell, self.memory_size, self.batch_first = cell, memory_size, bool(batch_first)
         self.attention = Attention(cell.definition().output_size, memory_size, score, next(cell.parameters()))
 
@@ -48,7 +46,7 @@ class Attentive(nn.Module):
         (T, B), S = steps.x.shape[:2], places.x.shape[0]
         if not (steps.batched and places.batched and places.x.shape[1] == B and steps.x.dim() == places.x.dim() == 3):
             raise InputError(
-                f"got {list(x.shape)} and a memory {list(memory.shape)}, expected floats [T, B, I], [S, B, M]"
+                f"got {list(x.shape)}, a memory {list(memory.shape)}, expected floats [T, B, I], [S, B, M]"
             )
         now = step_state(self.cell.definition(), state, B, like, "Attentive")
         inputs, held = steps.emptied(steps.x), places.emptied(places.x)
