@@ -1,4 +1,4 @@
-"""A cell that looks at a memory before every step (Bahdanau, Cho & Bengio 2015)."""
+"""A cell that looks at a memory before every step (Bahdanau, Cho & Bengio 2015): a loop in Python, slower than a layer."""
 
 from typing import Any
 
@@ -14,12 +14,9 @@ from .attention import Attention
 class Attentive(nn.Module):
     """A cell over sequences, each x_t beside the context that the output before has picked out of a memory.
 
-    A loop in Python, slower than a layer: no equation of a step sums over a memory.
-
     Args:
         cell: for inputs of I + M features, such as LSTMCell(10 + 6, 20).
-        memory_size: M, features of one position of the memory.
-        score: "additive", "general" or "dot"; see `Attention`.
+        memory_size: M, features of one position of the memory; score: see `Attention`.
         batch_first: x, memory, output and weights are [B, T, ...].
     """
 
