@@ -1,4 +1,4 @@
-"""A cell that looks at a memory before every step (Bahdanau, Cho & Bengio 2015): a loop in Python, slower than a layer."""
+"""A cell that looks at a memory before every step (Bahdanau, Cho & Bengio 2015): a loop in Python, so not fast."""
 
 from typing import Any
 
