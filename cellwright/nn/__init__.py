@@ -5,7 +5,7 @@ from .check import check_grads
 from .generation import stepper
 from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent
-from .scan import available_targets, cache_report, current_target, use_target
+from .scan import available_targets, bfloat16_report, cache_report, current_target, use_target
 
 __all__ = [
     "GRU",
@@ -17,6 +17,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "available_targets",
+    "bfloat16_report",
     "cache_report",
     "check_grads",
     "current_target",
