@@ -12,7 +12,7 @@ from .builder import Builder
 from .layout import DEEP
 from .vectors import I8, I16, I64
 
-LEAST = 8  # rows of a batch below which registers are as fast
+LEAST = 8  # rows of a batch from which on tiles are taken: an estimate, not measured
 SUMS, LEFT, RIGHT = 0, 4, 6  # first tiles of each use
 Source = tuple[ir.Value, ir.Value, ir.Value, ir.Value]  # address of row 0, stride of rows, pairs in a row; its panel
 
@@ -21,8 +21,7 @@ class Tiles:
     """The tile unit in a kernel."""
 
     def __init__(self, k: Builder, sources: int, rows: ir.Value) -> None:
-        """`sources`: the most that a product has. `rows`: of the batch; the same for all threads, so that the results
-        are."""
+        """`sources`: the most that a product has. `rows`: of the batch, so that all threads choose alike."""
         self.k, self.b = k, k.b
         self.unit = SPELLINGS[k.machine.tiles](k)
         self.used = k.b.icmp_signed(">=", rows, k.i(LEAST))
