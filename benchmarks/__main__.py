@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import charlm, fresh, layers, rate, variants
+from . import charlm, fresh, generation, layers, rate, variants
 from .peers import Peer, present
 from .report import arguments, heading, machine, write
 from .timing import use_threads
@@ -28,6 +28,7 @@ def sections(peers: Sequence[Peer]) -> dict[str, Callable[[bool], Any]]:
         "first use": fresh.run_first,
         "memory": fresh.run_memory,
         "charlm": charlm.run,
+        "generation": generation.run,
     }
 
 

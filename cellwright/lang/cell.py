@@ -203,7 +203,7 @@ class Equations:
             count = Symbol(u.graph, u.graph.add(Node("count", name=u.size)))
             centred = u - apply("sum", u) / count
             variance = apply("sum", centred * centred) / count
-            unit = centred / apply("sqrt", variance + eps)
+            unit = centred * (1.0 / apply("sqrt", variance + eps))  # one division per row, also on the way back
             gain = tracer.vector(f"{name}_gain", u.size, start=1.0, random=False)
             result: Symbol = unit * gain + tracer.vector(f"{name}_shift", u.size, random=False)
             return result

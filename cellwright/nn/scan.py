@@ -202,18 +202,19 @@ def scan(
             (w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(next(iter(same.values())))
         )
         return Scanned(output, same if every else {}, dict(state))
-    fused = None
+    fused, masked = None, False
     compiles = _compiles(program, reset is not None, [*inputs.values(), *state.values(), *weights.values()])
     if compiles and traced:
         fused = to_cpu.scan_traced(program.form, program.definition, weights, inputs, state, reverse, valid, every)
     elif compiles:
         try:
             # Kernels leave the padding out instead of masking it.
-            only = None if every or valid is None else 1
-            fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid, only)
+            masked = valid is not None and not every
+            fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid, masked)
         except TargetError as error:
             if _demanded():
                 raise
+            masked = False
             _TARGETS["cpu"] = str(error)
             warnings.warn(f"{error}; the reference target runs instead, slowly", stacklevel=2)
     if fused is not None:
@@ -229,7 +230,7 @@ def scan(
         states = {name: torch.stack(lists[name]) for name in wanted}
         last = {name: values[0 if reverse else -1] for name, values in lists.items()}
     output = next(iter(states.values()))
-    if valid is not None:
+    if valid is not None and not masked:
         output = output.masked_fill(~valid.unsqueeze(-1), 0.0)
     return Scanned(output, states if every else {}, last)
 

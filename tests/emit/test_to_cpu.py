@@ -381,6 +381,40 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
+DISTRIBUTED = """
+import sys
+import torch, cellwright
+import torch.distributed as dist
+
+rank, file = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+x, lengths = torch.randn(6, 4, 3), torch.tensor([6, 2, 0, 5])
+layer = cellwright.LSTM(3, 5, num_layers=2, bidirectional=True)
+(layer(x, lengths=lengths)[0] ** 2).sum().backward()
+want = {name: p.grad.clone() for name, p in layer.named_parameters()}
+layer.zero_grad()
+dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+wrapped = torch.nn.parallel.DistributedDataParallel(layer)
+mine = slice(2 * rank, 2 * rank + 2)
+(wrapped(x[:, mine], lengths=lengths[mine])[0] ** 2).sum().backward()
+for name, p in layer.named_parameters():
+    torch.testing.assert_close(2 * p.grad, want[name], rtol=1e-5, atol=1e-6)  # the mean over two processes
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch has no torch.distributed")
+def test_training_in_two_processes_gives_the_gradients_of_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DISTRIBUTED]
+    runs = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    errors = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], errors
+
+
 def test_a_nan_stays_a_nan() -> None:
     for layer in (cellwright.RNN(3, 20, nonlinearity="relu"), cellwright.LSTM(3, 20), cellwright.GRU(3, 20)):
         x = torch.randn(4, 2, 3)
@@ -489,8 +523,42 @@ def test_an_entry_is_named_by_all_that_decides_it(monkeypatch: pytest.MonkeyPatc
     this = machine.this_machine()
     other = machine.Machine(this.cpu, this.features + ",", this.lanes, this.registers)
     assert len({build._key("a", this), build._key("b", this), build._key("a", other)}) == 3
-    monkeypatch.setattr(build.llvmlite, "__version__", "0")
-    assert build._key("a", this) not in {build._key("b", other)}
+    before = build._key("a", this)
+    with monkeypatch.context() as patch:
+        patch.setattr(build.llvmlite, "__version__", "0")
+        assert build._key("a", this) != before
+    monkeypatch.setattr(build, "_writers", lambda: "other code")
+    assert build._key("a", this) != before
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+def test_kernels_of_one_name_have_one_text(narrow: bool) -> None:
+    """The name of an entry is made without its text: equal names mean equal texts, and sizes do not matter."""
+    texts: dict[str, str] = {}
+    for make in (Norms, CELLS["lstm peephole coupled"]):
+        keys = []
+        for sizes in ((5, 7), (40, 33)):
+            program = Program(Plan(make(*sizes).definition()))
+            for kind, passes in (("forward", program._forward_passes(True)), ("backward", program._backward_passes())):
+                recipe = program._recipe((kind, True, False, narrow), passes)
+                text = recipe.text()
+                assert texts.setdefault(recipe.key(), text) == text
+                keys.append(recipe.key())
+        assert keys[:2] == keys[2:]
+    assert len(set(texts.values())) == len(texts) == 4
+
+
+def test_a_kernel_that_is_in_the_cache_costs_no_text(tmp_path: Path) -> None:
+    first = _run(SUM, tmp_path / "cache")
+    want, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
+    code = f"""
+from cellwright.emit.to_cpu import kernel, outer
+def refuse(*_): raise AssertionError("a text was written")
+kernel.Recipe.text = outer.text = refuse
+{SUM}"""
+    again = _run(code, tmp_path / "cache")
+    assert again.communicate(timeout=120) == (want, "")
 
 
 def test_kernels_serve_all_sizes() -> None:
@@ -542,10 +610,11 @@ def test_a_machine_that_cannot_compile_warns_once(monkeypatch: pytest.MonkeyPatc
     with cellwright.use_target("cpu"), pytest.raises(TargetError, match=r"cannot compile for .*no code generator"):
         layer(x)
     with pytest.warns(UserWarning, match=r"no code generator.*the reference target runs instead"):
-        got = layer(x)[0]
+        got = layer(x, lengths=[5, 2])[0]
+    assert not got[2:, 1].any(), "the padding is zero on this way too"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(layer(x)[0], got)
+        assert torch.equal(layer(x, lengths=[5, 2])[0], got)
     with pytest.raises(TargetError, match=r"absent: .*no code generator"):
         cellwright.use_target("cpu")
 

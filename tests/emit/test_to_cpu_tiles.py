@@ -69,7 +69,8 @@ def multiplier(columns: int, sources: int, started: bool) -> int:
     k.b.store(tiles.multiply(given, columns, start, m, end), k.pointer(4), align=8)
     tiles.finish()
     k.b.ret_void()
-    return build.load("kernel", str(k.module), k.machine)
+    text = str(k.module)
+    return build.load(text, lambda: text, k.machine)
 
 
 def integers(*shape: int) -> Tensor:
@@ -245,7 +246,7 @@ def test_the_instructions(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(Plan(CELLS["lstm"](3, 4).definition()))
     program.machine = SAPPHIRE_RAPIDS
     passes = program._forward_passes(True) if kind == "forward" else program._backward_passes()
-    text = program._text((kind, True, False, True), passes)[0]
+    text = program._recipe((kind, True, False, True), passes).text()
     code = assembly(text, SAPPHIRE_RAPIDS, monkeypatch)
     assert code.count("ldtilecfg") == 1  # at the beginning of a step, if the rows are others
     assert code.count("tilerelease") == 1
@@ -267,12 +268,12 @@ def test_without_tiles_the_text_is_that_of_a_processor_without_them() -> None:
     texts = []
     for this in (SAPPHIRE_RAPIDS, SAPPHIRE_RAPIDS.without_tiles(), replace(SAPPHIRE_RAPIDS, features="", tiles="")):
         program.machine = this
-        texts.append(program._text(("forward", True, False, True), program._forward_passes(True))[0])
+        texts.append(program._recipe(("forward", True, False, True), program._forward_passes(True)).text())
     assert texts[0] != texts[1] == texts[2]
     keys = {build._key("the same", this) for this in (SAPPHIRE_RAPIDS, SAPPHIRE_RAPIDS.without_tiles())}
     assert len(keys) == 2
     program.machine = SAPPHIRE_RAPIDS
-    single = program._text(("forward", True, False, False), program._forward_passes(True))[0]
+    single = program._recipe(("forward", True, False, False), program._forward_passes(True)).text()
     assert "llvm.x86" not in single
 
 

@@ -1,5 +1,6 @@
 """`layer.source(target)`: what runs."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -34,9 +35,9 @@ def test_the_modules_of_a_layer() -> None:
 def test_it_is_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
-    def load(name: str, text: str, machine: Any) -> int:
-        compiled.append(text)
-        return real(name, text, machine)
+    def load(recipe: str, text: Callable[[], str], machine: Any) -> int:
+        compiled.append(text())
+        return real(recipe, text, machine)
 
     real = build.load
     monkeypatch.setattr(build, "load", load)

@@ -64,8 +64,9 @@ def after_loop(
             g = torch.cat([values[i] if i in values else columns([i]) for i in share.gradients], 1)
         if share.source is None:
             known = sums.get(share.gradients)
+            # The long side to the right, where a register holds many numbers of a row.
             ones = g.new_ones(len(g), 1)
-            found = outer(g, ones, program.machine).squeeze(1) if known is None else known.clone()
+            found = outer(ones, g, program.machine).squeeze(0) if known is None else known.clone()
             sums[share.gradients] = found
         elif product:
             source = _source(done, share.source)

@@ -1,18 +1,23 @@
 """From a module's text to a function in memory, by way of a private cache of object files.
 
-A file is named by the hash of everything that decides its content: text, processor, versions. It is written beside its
-place and renamed, so that processes that start at once, an interrupted write or a read-only folder do no harm; an entry
-that does not load is made anew.
+A file is named by the hash of everything that decides its content: what the kernel is made from, the code that writes
+its text, processor, versions. So a kernel that is there costs no text: writing that takes ten times as long as loading.
+It is written beside its place and renamed, so that processes that start at once, an interrupted write or a read-only
+folder do no harm; an entry that does not load is made anew.
 """
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
 
+from ... import lang
 from ...errors import TargetError
 from .machine import Machine
 
@@ -33,31 +38,32 @@ def cache_report() -> str:
     return f"{cache_folder()}: {len(entries)} kernels, {sum(entries) / 2**20:.1f} MiB (CELLWRIGHT_CACHE moves it)"
 
 
-def load(name: str, text: str, machine: Machine) -> int:
-    """The address of the function `name` of a module, compiled when it is not in the cache.
+def load(recipe: str, text: Callable[[], str], machine: Machine) -> int:
+    """The address of the function `kernel` of a module, written and compiled when it is not in the cache.
 
+    recipe: what decides the text for this machine, but for the code that writes it.
     TargetError: LLVM cannot compile or run it here.
     """
     try:
-        return _load(name, text, machine)
+        return _load(recipe, text, machine)
     except RuntimeError as error:
         raise TargetError(
             f"the target 'cpu' cannot compile for {machine.cpu}: {error}; use the target 'torch'"
         ) from error
 
 
-def _load(name: str, text: str, machine: Machine) -> int:
+def _load(recipe: str, text: Callable[[], str], machine: Machine) -> int:
     _initialise()
-    path = cache_folder() / f"{_key(text, machine)}.o"
+    path = cache_folder() / f"{_key(recipe, machine)}.o"
     data = _read(path)
     if data is not None:
         try:
-            return _link(name, path.stem, data)
+            return _link(path.stem, data)
         except RuntimeError:
             data = None
-    data = compile_module(text, machine)
+    data = compile_module(text(), machine)
     _write(path, data)
-    return _link(name, path.stem, data)
+    return _link(path.stem, data)
 
 
 def compile_module(text: str, machine: Machine) -> bytes:
@@ -82,17 +88,26 @@ def _initialise() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def _key(text: str, machine: Machine) -> str:
-    parts = (text, machine.cpu, machine.features, llvmlite.__version__, str(llvm.llvm_version_info))
+def _key(recipe: str, machine: Machine) -> str:
+    parts = (recipe, _writers(), repr(machine), llvmlite.__version__, str(llvm.llvm_version_info))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-def _link(name: str, unique: str, data: bytes) -> int:
+@cache
+def _writers() -> str:
+    """The code that makes passes and texts, as a hash."""
+    found = [f for package in (__package__, lang) for f in files(package).iterdir() if f.name.endswith((".py", ".pyc"))]
+    return hashlib.sha256(b"\0".join(sorted(f.read_bytes() for f in found))).hexdigest()
+
+
+def _link(unique: str, data: bytes) -> int:
     # JITLink places code and constants side by side; the older linker gives up when they are 2 GiB apart.
     jit = llvm.create_lljit_compiler(use_jit_link=True)
-    library = llvm.JITLibraryBuilder().add_object_img(data).export_symbol(name).link(jit, f"cw_{unique}_{len(_alive)}")
+    library = (
+        llvm.JITLibraryBuilder().add_object_img(data).export_symbol("kernel").link(jit, f"cw_{unique}_{len(_alive)}")
+    )
     _alive.append((jit, library))
-    return int(library[name])
+    return int(library["kernel"])
 
 
 def _read(path: Path) -> bytes | None:

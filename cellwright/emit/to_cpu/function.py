@@ -23,25 +23,27 @@ def scan(
     state: Mapping[str, Tensor],
     reverse: bool,
     valid: Tensor | None = None,
-    only: int | None = None,
+    output_only: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`.
 
     Operands of products are bfloat16 under autocast and for tensors of that dtype, if the processor multiplies such;
-    else all arithmetic is in float32. Each result has the dtype of its state. `only`: how many of the states after
-    every step are wanted, if not all.
+    else all arithmetic is in float32. Each result has the dtype of its state. `output_only`: with lengths, of the
+    states after every step give only the first, and zero in the padding.
     """
     leaves = (inputs["x"], *state.values(), *weights.values())
     narrow = program.machine.bfloat16 and wants_bfloat16(leaves)
     # What runs in here has chosen its dtypes.
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
-            states, last, _ = forward(program, weights, inputs, state, reverse, False, valid, narrow, only=only)
+            states, last, _ = forward(
+                program, weights, inputs, state, reverse, False, valid, narrow, output_only=output_only
+            )
             kinds = {name: s.dtype for name, s in state.items()}
             return {n: v.to(kinds[n]) for n, v in states.items()}, {n: v.to(kinds[n]) for n, v in last.items()}
         masks = {name: v for name, v in inputs.items() if name != "x"}
         results = _Scan.apply(  # type: ignore[no-untyped-call]
-            program, masks, reverse, valid, narrow, only, tuple(state), tuple(weights), *leaves
+            program, masks, reverse, valid, narrow, output_only, tuple(state), tuple(weights), *leaves
         )
     names = list(program.plan.definition.states)
     n = len(results) - len(names)
@@ -58,12 +60,12 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        program, masks, reverse, valid, narrow, only, states, weights, x, *rest = arguments
+        program, masks, reverse, valid, narrow, output_only, states, weights, x, *rest = arguments
         named_state = dict(zip(states, rest, strict=False))
         named_weights = dict(zip(weights, rest[len(states) :], strict=True))
         inputs = {"x": x, **masks}
         every, last, done = forward(
-            program, named_weights, inputs, named_state, reverse, True, valid, narrow, only=only
+            program, named_weights, inputs, named_state, reverse, True, valid, narrow, output_only=output_only
         )
         results = (*map(_standing_alone, every.values()), *(s.clone() for s in last.values()))
         kinds = [s.dtype for s in named_state.values()]

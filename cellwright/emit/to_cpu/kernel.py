@@ -5,6 +5,9 @@ equations of the pass are the epilogue of its tile. Threads share the rows, or t
 product; every number is computed by one thread in one order, so results do not depend on their number.
 """
 
+from dataclasses import astuple, dataclass
+from functools import cached_property
+
 from llvmlite import ir
 
 from ...lang.graph import ONE, Graph
@@ -17,24 +20,38 @@ from .tiles import Tiles
 from .vectors import F32, I16, I64, PTR, SPELLING
 
 
-def emit(
-    graph: Graph,
-    passes: list[Pass],
-    machine: Machine,
-    looked_up: frozenset[int] = frozenset(),
-    carried: frozenset[int] = frozenset(),
-    numbers: frozenset[int] = frozenset(),
-    narrow: frozenset[int] | None = None,
-) -> tuple[str, Layout]:
-    """The module's text, and the order of the arguments of its function `kernel`.
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a kernel; the sizes in the graph do not.
 
     `looked_up`: nodes whose row is chosen by an integer (`ids`) instead of by step and row. `carried`: nodes that are
     the gradient of a state, and so also go to the place where the next step looks for it. `numbers`: sums over units
     that were computed before: a number in memory; others lie there lane by lane. `narrow`: the operands of products are
     bfloat16, and these nodes are stored as such too.
     """
-    layout = lay_out(graph, passes, carried, narrow)
-    return _Kernel(graph, passes, machine, looked_up, numbers, narrow, layout).text(), layout
+
+    graph: Graph
+    passes: list[Pass]
+    machine: Machine
+    looked_up: frozenset[int] = frozenset()
+    carried: frozenset[int] = frozenset()
+    numbers: frozenset[int] = frozenset()
+    narrow: frozenset[int] | None = None
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The order of the kernel's arguments."""
+        return lay_out(self.graph, self.passes, self.carried, self.narrow)
+
+    def key(self) -> str:
+        """Equal for recipes that give the same text; cheaper than the text."""
+        marked = (self.looked_up, self.carried, self.numbers, self.narrow)
+        marks = [None if nodes is None else sorted(nodes) for nodes in marked]
+        return repr(([astuple(n) for n in self.graph.nodes], self.passes, self.layout, marks))
+
+    def text(self) -> str:
+        """The module; its function is `kernel`."""
+        return _Kernel(self).text()
 
 
 def kind_of(slot: Slot) -> ir.Type:
@@ -45,19 +62,10 @@ def kind_of(slot: Slot) -> ir.Type:
 class _Kernel(Builder):
     """Writes one module."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        passes: list[Pass],
-        machine: Machine,
-        looked_up: frozenset[int],
-        numbers: frozenset[int],
-        narrow: frozenset[int] | None,
-        layout: Layout,
-    ) -> None:
-        super().__init__(machine)
-        self.graph, self.passes, self.layout = graph, passes, layout
-        self.looked_up, self.numbers, self.narrow = looked_up, numbers, narrow
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.machine)
+        self.graph, self.passes, self.layout = recipe.graph, recipe.passes, recipe.layout
+        self.looked_up, self.numbers, self.narrow = recipe.looked_up, recipe.numbers, recipe.narrow
 
     def text(self) -> str:
         """The whole module."""
@@ -159,12 +167,18 @@ class _Kernel(Builder):
 
     def run(self, one: Pass) -> None:
         """One pass of one step."""
+        b, v = self.b, self.v
         if one.product is None:
             first, end = self.share(one.size, 1, self.number, self.count)
-            with self.loop(self.first_row, self.end_row, "row") as m, self.loop(first, end, "block") as n:
-                self.equations(one, m, n, {})
+            sums = [i for i in one.nodes if self.graph.nodes[i].op == "sum"]
+            with self.loop(self.first_row, self.end_row, "row") as m:
+                numbers = self.numbers_of(one, m)
+                with self.carrying([v.splat(0.0)] * len(sums), first, end, "block") as (n, totals):
+                    shares = self.equations(one, m, n, numbers)
+                    totals[:] = [b.fadd(total, shares[i]) for i, total in zip(sums, totals, strict=True)]
+                for i, total in zip(sums, totals, strict=True):
+                    v.store(total, self.address(Slot(i), m))
             return
-        b = self.b
         panels = self.panels[self.layout.products.index(one.product)]
         per, parts = panels.per, panels.parts
         first, end = self.share(one.size, per, self.number, self.count)
@@ -179,46 +193,75 @@ class _Kernel(Builder):
                     with b.if_then(b.icmp_signed("<", n, blocks)):
                         where = b.mul(b.add(b.mul(r, self.i(per)), u), self.i(parts * self.lanes))
                         results = {
-                            node: self.v.load(self.at(self.buffer, b.add(where, self.i(g * self.lanes))))
+                            node: v.load(self.at(self.buffer, b.add(where, self.i(g * self.lanes))))
                             for g, node in enumerate(one.product.results)
                         }
-                        self.equations(one, b.add(m, r), n, results)
+                        row = b.add(m, r)
+                        for i, share in self.equations(one, row, n, results).items():
+                            self.add_up(i, share, row, n)
 
-    def equations(self, one: Pass, m: ir.Value, n: ir.Value, results: dict[int, ir.Value]) -> None:
-        """The elementwise work of a pass for row m and block n, on values in registers."""
+    def numbers_of(self, one: Pass, m: ir.Value) -> dict[int, ir.Value]:
+        """The numbers of row m that the elementwise work of a pass uses: sums over units, and what follows from them.
+
+        LLVM would compute them anew for every block: it cannot know that what a block stores leaves them as they are.
+        """
+        nodes = self.graph.nodes
+        wanted = {a for i in one.nodes for a in nodes[i].args if nodes[a].size == ONE} - {*one.nodes}
+        values: dict[int, ir.Value] = {}
+        for i in sorted(wanted):
+            self.value(i, values, m, self.i(0), None)
+        return values
+
+    def value(
+        self, i: int, values: dict[int, ir.Value], m: ir.Value, first: ir.Value, inside: ir.Value | None
+    ) -> ir.Value:
+        """A value for row m from unit `first` on, which is added to those that are there."""
+        if i not in values:
+            if single(self.graph, i):
+                values[i] = self.computed(i, values, m, first, inside)
+            else:
+                values[i] = self.fetch(i, m, first, inside)
+        return values[i]
+
+    def computed(
+        self, i: int, values: dict[int, ir.Value], m: ir.Value, first: ir.Value, inside: ir.Value | None
+    ) -> ir.Value:
+        """The operation of a node on the values of its arguments."""
+        node = self.graph.nodes[i]
+        return SPELLING[node.op](self.v, *(self.value(a, values, m, first, inside) for a in node.args))
+
+    def equations(self, one: Pass, m: ir.Value, n: ir.Value, values: dict[int, ir.Value]) -> dict[int, ir.Value]:
+        """The elementwise work of a pass for row m and block n, on values in registers; its shares of sums over units.
+
+        `values`: what is known already.
+        """
         b, v, nodes = self.b, self.v, self.graph.nodes
-        values = dict(results)
+        values, shares = dict(values), {}
         first = b.mul(n, self.i(self.lanes))
         inside = self.inside(one.size, first)
-
-        def value(i: int) -> ir.Value:
-            if i not in values:
-                values[i] = self.fetch(i, m, first, inside) if not single(self.graph, i) else compute(i)
-            return values[i]
-
-        def compute(i: int) -> ir.Value:
-            return SPELLING[nodes[i].op](v, *(value(a) for a in nodes[i].args))
-
         for i in one.nodes:
             if nodes[i].op == "sum":
-                self.add_up(i, b.select(inside, value(nodes[i].args[0]), v.splat(0.0)), m, n)
+                summand = self.value(nodes[i].args[0], values, m, first, inside)
+                shares[i] = b.select(inside, summand, v.splat(0.0))
             else:
-                values[i] = compute(i)
-        for i in dict.fromkeys((*results, *one.nodes, *one.stores)):
+                values[i] = self.computed(i, values, m, first, inside)
+        for i in dict.fromkeys((*one.results, *one.nodes, *one.stores)):
             if nodes[i].op == "sum":
                 continue
             flows = Slot(i, "carried") in self.slots and nodes[i].op != "grad"
             places = [Slot(i, "carried")] * flows + [Slot(i)] * (Slot(i) in self.slots and i in one.stores)
             for slot in places:
                 # Zero beyond the last unit: whoever adds up or packs whole blocks finds nothing there.
-                v.store(b.select(inside, value(i), v.splat(0.0)), self.at(self.address(slot, m), first))
+                value = self.value(i, values, m, first, inside)
+                v.store(b.select(inside, value, v.splat(0.0)), self.at(self.address(slot, m), first))
             slot = Slot(i, "narrow")
             if self.narrow is not None and i in self.narrow:
-                rounded = v.narrow(b.select(inside, value(i), v.splat(0.0)))
+                rounded = v.narrow(b.select(inside, self.value(i, values, m, first, inside), v.splat(0.0)))
                 b.store(rounded, self.at(self.address(slot, m), first, I16), align=2)
+        return shares
 
-    def fetch(self, i: int, m: ir.Value, first: ir.Value, inside: ir.Value) -> ir.Value:
-        """A leaf, or a value that another pass has stored."""
+    def fetch(self, i: int, m: ir.Value, first: ir.Value, inside: ir.Value | None) -> ir.Value:
+        """A leaf, or a value that another pass has stored; a number per row needs no `inside`."""
         b, v, node = self.b, self.v, self.graph.nodes[i]
         if node.op == "const":
             return v.splat(node.value)

@@ -22,9 +22,10 @@ class Batch:
     order: [B] sequences by their place.
     table: [threads, steps, 4] as the kernel reads it (`kernel.rows`), for the loop forward, and for the way back.
     before: [N] where in the memory of a state [B + N] the state before each row lies.
-    after: [T, B] where in it the state after each input lies; in the padding, the state that stays.
     last: [B] the same after the last valid step.
+    lengths: [B] valid steps of each sequence.
     valid: [T, B] as given: the padding is false.
+    reverse: whether the loop goes against time.
     """
 
     steps: int
@@ -32,14 +33,29 @@ class Batch:
     order: Tensor
     table: Tensor
     before: Tensor
-    after: Tensor
     last: Tensor
+    lengths: Tensor
     valid: Tensor
+    reverse: bool
+    _memory: Tensor  # [1 + steps, B] by place: where in the memory of a state it lies after so many steps
+    _place: Tensor  # [B] of each sequence
 
     @cached_property
     def back(self) -> Tensor:
         """The table of the loop back."""
         return self.table.flip(1).contiguous()
+
+    @cached_property
+    def after(self) -> Tensor:
+        """[T, B] where in the memory of a state the one after each input lies; in the padding, the one that stays."""
+        every = torch.arange(len(self.valid), device=self.valid.device).unsqueeze(1)
+        done = self.lengths - every if self.reverse else every + 1  # steps
+        return self._memory[torch.minimum(done.clamp(min=0), self.lengths), self._place]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Rows [N, n] of packed memory as [T, B, n], with zero in the padding."""
+        whole = values.new_zeros(self.valid.numel(), values.shape[1]).index_copy_(0, self.rows, values)
+        return whole.view(*self.valid.shape, -1)
 
     @property
     def size(self) -> int:
@@ -49,7 +65,7 @@ class Batch:
 
 def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
     """The order of computation for `valid` [T, B], true at the first steps of each sequence."""
-    T, B = valid.shape
+    B = valid.shape[1]
     arange = partial(torch.arange, device=valid.device)
     lengths = valid.sum(0)
     by_length = torch.argsort(lengths, descending=True, stable=True)
@@ -78,8 +94,4 @@ def batch_of(valid: Tensor, reverse: bool, threads: int) -> Batch:
     final = memory[n, arange(B)]
     inverse = torch.empty_like(order)
     inverse[order] = arange(B)
-    every = arange(T).unsqueeze(1)
-    count = lengths - every if reverse else every + 1  # steps done after this input
-    count = torch.minimum(count.clamp(min=0), lengths)
-    after = memory[count, inverse]
-    return Batch(steps, rows, order, table, before, after, final[inverse], valid)
+    return Batch(steps, rows, order, table, before, final[inverse], lengths, valid, reverse, memory, inverse)

@@ -9,7 +9,7 @@ from ...lang.graph import LEAVES, ONE
 from ...lang.plan import Plan, Stage, stages
 from ..to_torch import beside_products
 from . import build, outer
-from .kernel import emit
+from .kernel import Recipe
 from .layout import Layout
 from .machine import this_machine
 from .memory import width_of
@@ -89,6 +89,12 @@ class Program:
         if key not in self._own:
             self._own[key] = self._kernel(key, self._before_passes(training))
         return self._own[key]
+
+    def read_before(self, training: bool, narrow: bool) -> set[str]:
+        """The inputs that this kernel reads."""
+        nodes = self.plan.definition.graph.nodes
+        slots = (nodes[s.node] for s in self.before(training, narrow).layout.slots if s.node >= 0)
+        return {node.name for node in slots if node.op == "input"}
 
     def _before_passes(self, training: bool) -> list[Pass]:
         wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}
@@ -207,30 +213,30 @@ class Program:
         """What training on float32 inputs compiles, by what it does: the text of each module."""
         found = {}
         if self.prepares:
-            found["before the loop"] = self._text(("before", True, False, False), self._before_passes(True))[0]
-        found["forward"] = self._text(("forward", True, False, False), self._forward_passes(True))[0]
-        found["back"] = self._text(("backward", True, False, False), self._backward_passes())[0]
+            found["before the loop"] = self._recipe(("before", True, False, False), self._before_passes(True)).text()
+        found["forward"] = self._recipe(("forward", True, False, False), self._forward_passes(True)).text()
+        found["back"] = self._recipe(("backward", True, False, False), self._backward_passes()).text()
         if self.finishes:
-            found["after the loop"] = self._text(("after", True, False, False), self._after_passes())[0]
+            found["after the loop"] = self._recipe(("after", True, False, False), self._after_passes()).text()
         found["gradients of the weights"] = outer.text(self.machine)
         return found
 
     def _kernel(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Kernel:
         whole = (self.form, *key)
         if whole not in _kernels:
-            text, layout = self._text(key, passes)
-            _kernels[whole] = Kernel(build.load("kernel", text, self.machine), layout, passes)
+            recipe = self._recipe(key, passes)
+            _kernels[whole] = Kernel(build.load(recipe.key(), recipe.text, self.machine), recipe.layout, passes)
         return _kernels[whole]
 
-    def _text(self, key: tuple[Hashable, ...], passes: list[Pass]) -> tuple[str, Layout]:
-        """The module of a kernel, and the order of its arguments."""
+    def _recipe(self, key: tuple[Hashable, ...], passes: list[Pass]) -> Recipe:
+        """What a kernel is made from."""
         plan, (kind, _, looked_up, narrow) = self.plan, key
         graph = plan.gradient.graph if kind in ("backward", "after") else plan.definition.graph
         flows = frozenset(i for i in plan.gradient.states.values() if i is not None and kind == "backward")
         chosen = self.tabled if looked_up else frozenset()
         before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
         also = self.narrowed(str(kind)) if narrow else None
-        return emit(graph, passes, self.machine, chosen, flows, before, also)
+        return Recipe(graph, passes, self.machine, chosen, flows, before, also)
 
     @cached_property
     def loop_nodes(self) -> set[int]:

@@ -35,6 +35,7 @@ class Done:
     inputs: dict[str, Tensor]
     tensors: dict[str, Tensor]
     nodes: dict[int, Tensor | float]
+    output_only: bool = False
 
 
 def forward(
@@ -47,19 +48,21 @@ def forward(
     valid: Tensor | None = None,
     narrow: bool = False,
     whole: bool = False,
-    only: int | None = None,
+    output_only: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Done]:
     """Run the loop: states after every step [T, B, n] and the last ones [B, n], by name, and what the way back needs.
 
     The arguments are those of `to_torch.run`, in float32. `valid` [T, B]: true at the first steps of each sequence;
     in the padding the states stay as they are. `narrow`: operands of products are rounded to bfloat16 (x may be so
     already); sums and states are float32. `whole`: what a loop writes has its sizes without lengths, then zeros.
-    `only`: with lengths, give the first states after every step, so many; None: all.
+    `output_only`: with lengths, of the states after every step give only the first, and zero in the padding: the output
+    of a layer.
     """
     definition = program.plan.definition
     T, B = inputs["x"].shape[:2]
     done = lay_out(program, weights, inputs, reverse, training, valid, narrow)
     frame, batch, tensors = done.frame, done.batch, done.tensors
+    done.output_only = output_only
     rows = frame.shape.rows
     if batch is not None:
         state = {name: v[batch.order] for name, v in state.items()}
@@ -87,8 +90,10 @@ def forward(
             every[name] = steps_of[:T, :, :units] if reverse else steps_of[1:, :, :units]
             last[name] = steps_of[0 if reverse else T, :, :units]
         else:
-            if only is None or n < only:
+            if not output_only:
                 every[name] = memory.index_select(0, batch.after.flatten()).view(T, B, memory.shape[1])[..., :units]
+            elif not n:
+                every[name] = batch.spread(memory[B : B + rows, :units])
             last[name] = memory.index_select(0, batch.last)[:, :units]
     return every, last, done
 
@@ -132,6 +137,9 @@ def lay_out(
     elif prepared == "torch":
         x = x.float() if x.is_floating_point() else x
     given = {name: side_by_side(v) for name, v in (inputs | {"x": x}).items()}
+    if prepared == "kernel" and len(inputs) > 1:
+        # The kernel before the loop takes all inputs as rows at equal distances, like x.
+        given |= {name: _rows(given[name], False)[0] for name in program.read_before(training, narrow) - {"x"}}
     nodes: dict[int, Tensor | float] = {}
     if prepared != "kernel":
         inputs_of_nodes = given | {"x": symbols(program)} if prepared == "table" else given
@@ -261,11 +269,12 @@ def backward(
         seed, end = outside.get(name), last.get(name)
         units = definition.state_size(name)
         if seed is not None and batch is not None:
-            beyond = seed.masked_fill(batch.valid.unsqueeze(-1), 0.0).sum(0)
-            if frame.shape.reverse:
-                early[name] = beyond
-            else:
-                end = beyond if end is None else end + beyond
+            if not done.output_only:
+                beyond = seed.masked_fill(batch.valid.unsqueeze(-1), 0.0).sum(0)
+                if frame.shape.reverse:
+                    early[name] = beyond
+                else:
+                    end = beyond if end is None else end + beyond
             seed = seed.flatten(0, 1)[batch.rows].unsqueeze(1)
         carried = zeros(B, frame.width(i))
         if end is not None:
@@ -309,7 +318,5 @@ def backward(
         into = tensors["into"].view(*x.shape[:2], back.width)[..., : x.shape[2]]
     result = after_loop(program, done, columns, states, into)
     if batch is not None and "x" in result.inputs:
-        x = result.inputs["x"].flatten(0, 1)
-        whole = x.new_zeros(batch.valid.numel(), x.shape[1]).index_copy_(0, batch.rows, x)
-        result.inputs["x"] = whole.view(*batch.valid.shape, -1)
+        result.inputs["x"] = batch.spread(result.inputs["x"].flatten(0, 1))
     return result

@@ -30,16 +30,7 @@ def chain(machine: Machine) -> int:
 
     Its arguments: the number of calls, then function and arguments of each.
     """
-    k = Builder(machine)
-    with k.loop(k.i(0), k.argument(0), "call") as n:
-        place = k.b.add(k.b.mul(n, k.i(2)), k.i(1))
-        function, arguments = (
-            k.b.load(k.at(k.function.args[0], k.b.add(place, k.i(j)), I64), typ=I64) for j in range(2)
-        )
-        kind = ir.FunctionType(ir.VoidType(), [PTR]).as_pointer()
-        k.b.call(k.b.inttoptr(function, kind), [k.b.inttoptr(arguments, PTR)])
-    k.b.ret_void()
-    return build.load("kernel", str(k.module), machine)
+    return build.load("chain", lambda: _chain(Builder(machine)), machine)
 
 
 @cache
@@ -49,7 +40,22 @@ def sample(machine: Machine) -> int:
     The first of equals for a chance of 0. Logits are replaced by their exponentials, memory beyond the last symbol by
     zero. The symbol is -1 where the sum is not a positive number.
     """
-    k = Builder(machine)
+    return build.load("sample", lambda: _sample(Builder(machine)), machine)
+
+
+def _chain(k: Builder) -> str:
+    with k.loop(k.i(0), k.argument(0), "call") as n:
+        place = k.b.add(k.b.mul(n, k.i(2)), k.i(1))
+        function, arguments = (
+            k.b.load(k.at(k.function.args[0], k.b.add(place, k.i(j)), I64), typ=I64) for j in range(2)
+        )
+        kind = ir.FunctionType(ir.VoidType(), [PTR]).as_pointer()
+        k.b.call(k.b.inttoptr(function, kind), [k.b.inttoptr(arguments, PTR)])
+    k.b.ret_void()
+    return str(k.module)
+
+
+def _sample(k: Builder) -> str:
     b, v = k.b, k.v
     head = {name: k.argument(n) for n, name in enumerate(SAMPLE)}
     number, count = k.ask(head["thread_number"], 0), k.ask(head["thread_count"], 1)
@@ -80,7 +86,7 @@ def sample(machine: Machine) -> int:
         chance = b.load(k.at(b.inttoptr(head["chance"], PTR), m), typ=F32)
         _draw(k, row, total, b.fmul(chance, total), head["symbols"], k.at(b.inttoptr(head["ids"], PTR), m, I64))
     b.ret_void()
-    return build.load("kernel", str(k.module), machine)
+    return str(k.module)
 
 
 def _draw(k: Builder, row: ir.Value, total: ir.Value, target: ir.Value, symbols: ir.Value, to: ir.Value) -> None:

@@ -18,7 +18,7 @@ from ...lang.plan import Product, Stage
 from ..to_torch import beside_products
 from . import build, sample, threads
 from .frame import split
-from .kernel import emit
+from .kernel import Recipe
 from .layout import HEAD, Slot
 from .memory import Arguments, Array, barrier, readable, width_of, zeros
 from .passes import lower
@@ -201,8 +201,8 @@ class Stepper:
             {"weight": Param("weight", {"y": "symbols"}, "units"), "bias": Param("bias", {"y": "symbols"})},
         )
         passes = lower(linear.graph, [Stage(Product("weight", ("y",), (0,), (1,), bias="bias"), ())], [1])
-        text, layout = emit(linear.graph, passes, self._machine)
-        kernel = Kernel(build.load("kernel", text, self._machine), layout, passes)
+        recipe = Recipe(linear.graph, passes, self._machine)
+        kernel = Kernel(build.load(recipe.key(), recipe.text, self._machine), recipe.layout, passes)
         source = next(iter(self._states[-1].values()))
         arrays = {Slot(0): Array("new source", 0, source.shape[2]), Slot(1): Array("logits", 0, self.logits.shape[1])}
         tensors = {"weight": weight, "bias": bias, "logits": self.logits}

@@ -82,7 +82,7 @@ def trial(machine: Machine) -> int:
         panel[(k // 2 * lanes + n) * 2 + k % 2] = _bits(right[k][n])
     found = (ctypes.c_float * (3 * ROWS * lanes))()
     arguments = (ctypes.c_int64 * 3)(*(ctypes.addressof(memory) for memory in (rows, panel, found)))
-    threads.run(build.load("kernel", _text(machine), machine), ctypes.addressof(arguments), 1)
+    threads.run(build.load("trial", lambda: _text(machine), machine), ctypes.addressof(arguments), 1)
     got = found[ROWS * lanes : (ROWS + _ROWS) * lanes]
     columns = list(zip(*right, strict=True))
     want = [sum(a * w for a, w in zip(line, column, strict=True)) for line in left for column in columns]
