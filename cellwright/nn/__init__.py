@@ -5,7 +5,7 @@ from .check import check_grads
 from .generation import stepper
 from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent, Trace
-from .scan import available_targets, cache_report, current_target, use_target
+from .scan import available_targets, bfloat16_report, cache_report, current_target, use_target
 from .wrappers import (
     Attentive,
     EmbeddingDropout,
@@ -35,6 +35,7 @@ __all__ = [
     "Zoneout",
     "activation_regularisation",
     "available_targets",
+    "bfloat16_report",
     "cache_report",
     "check_grads",
     "current_target",

@@ -40,6 +40,11 @@ def cache_report() -> str:
     return "none" if _TARGETS["cpu"] else to_cpu.cache_report()
 
 
+def bfloat16_report() -> str:
+    """How products of bfloat16 are computed."""
+    return "by torch" if _TARGETS["cpu"] else to_cpu.bfloat16_report()
+
+
 def current_target() -> str:
     """The target in use: what `use_target` chose, else the environment's CELLWRIGHT_TARGET, else the default.
 

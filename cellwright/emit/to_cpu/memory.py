@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...lang.graph import Graph, Param
 from . import threads
-from .layout import GRANULE, HEAD, STILL, Layout, Slot
+from .layout import DEEP, GRANULE, HEAD, STILL, Layout, Slot
 from .machine import Machine
 
 LARGE = 2**22  # bytes from which memory is asked for in large pages
@@ -138,7 +138,8 @@ class Arguments:
             units = sizes[graph.nodes[product.results[0]].size]
             depth = sum(sizes[graph.nodes[i].size] for i in product.sources)
             self._add(Array("panels", self.panels))
-            rows = sum(-(-sizes[graph.nodes[i].size] // (1 + narrow)) for i in product.sources)
+            per = DEEP if narrow and machine.tiles else 1
+            rows = sum(-(-sizes[graph.nodes[i].size] // (per + narrow * per)) * per for i in product.sources)
             self.panels += rows * len(product.results) * width_of(units, machine, GRANULE)
             stride = units if product.transposed else depth
             self._add(stride)

@@ -14,6 +14,7 @@ from .layout import Layout
 from .machine import this_machine
 from .memory import width_of
 from .passes import Pass, inputs_of, lower, single
+from .trial import settled
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Program:
     """A plan, compiled for this machine when first used; one kernel for each way in which it is called."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.machine = plan, this_machine()
+        self.plan, self.machine = plan, settled(this_machine())
         definition = plan.definition
         # A kernel serves every cell of the same form, whatever its sizes.
         params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
