@@ -73,8 +73,6 @@ def from_flax(
         OptionError: an unknown cell, or layers that are not there.
     """
     conventions = select((*LINEN, *NNX), cell, options)
-    if hasattr(params, "to_pure_dict"):
-        params = params.to_pure_dict()
     if not isinstance(params, Mapping):
         raise InputError(f"got a {type(params).__name__} as parameters of Flax, expected a dict of arrays and dicts")
     tree = params["params"] if set(params) == {"params"} and isinstance(params["params"], Mapping) else params

@@ -119,7 +119,8 @@ def to_keras(layer: Recurrent | Cell, into: Any = None) -> dict[str, Array]:
             ready.append((target, own))
         name = {"rnn": "simple_rnn"}.get(convention.kind, convention.kind)
         number = f"_{k}" if k else ""
-        place = f"bidirectional{number}/{('forward', 'backward')[direction]}_{name}" if two else f"{name}{number}"
+        place = f"{name}{number}"
+        place = f"bidirectional{number}/{('forward', 'backward')[direction]}_{place}" if two else place
         arrays |= {f"{place}/{name}_cell/{key}": value for key, value in own.items()}
     for target, own in ready:
         shapes = [list(weight.shape) for weight in target.weights]

@@ -1,7 +1,7 @@
 """Which arrays of a file or tree belong to which layer and direction: read from their names, "rnn/cell_0/kernel"."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError, OptionError
@@ -44,7 +44,7 @@ def gather(
         if lost := [name for entry in chosen for name in entry if not any(_below(n, name) for n in flat)]:
             known = ", ".join(sorted({"/".join(n.split("/")[:-1]) for n in arrays if "/" in n})[:20]) or "no such names"
             raise OptionError(f"got layers={lost!r}, below which there is no array; there are {known}")
-    convention = max(conventions, key=lambda c: sum(_split(name, c) is not None for name in flat))
+    convention = max(conventions, key=lambda c: _score(flat, c))
     cells: dict[str, dict[str, Array]] = {}
     extra = []
     for name, value in flat.items():
@@ -58,6 +58,13 @@ def gather(
     groups = _listed(chosen, cells) if chosen is not None else _ordered(list(cells))
     found = [[(f"{prefix}/" if prefix else "", cells[prefix]) for prefix in group] for group in groups]
     return Found(convention, found, options, extra, spell)
+
+
+def _score(names: Iterable[str], convention: Convention) -> tuple[int, int]:
+    """How well names fit: the more of them, and in the fewer cells, the better ("projection" is no cell)."""
+    parts = [_split(name, convention) for name in names]
+    found = [part for part in parts if part is not None]
+    return len(found), -len({prefix for prefix, _ in found})
 
 
 def _split(name: str, convention: Convention) -> tuple[str, str] | None:

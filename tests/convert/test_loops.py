@@ -157,6 +157,7 @@ def test_a_layer_without_bias_gets_the_zeros_that_tf1_needs(assert_close: Assert
     assert_close("lstm", torch.from_numpy(CASES[5].loop(x, arrays)), run(layer, x), EXACT)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("kind", [torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU])
 @pytest.mark.parametrize("bias", [True, False])
 def test_torch(kind: Any, bias: bool) -> None:
