@@ -61,23 +61,28 @@ class Convention:
         letters = {piece[0] for row in self.rows(name) for piece in row}
         return "B" if letters <= set(_BIASES) else "W" if letters & {"W", "R"} else letters.pop()
 
-    def needed(self, present: Iterable[str]) -> list[str]:
-        """The arrays of a cell that has at least those that are present."""
-        groups = {"W", *(self.group(name) for name in present)} | ({"B"} if not self.may_lack_bias else set())
+    def needed(self, present: Iterable[str], bias: bool) -> list[str]:
+        """The arrays of a cell that has at least those that are present; `bias`: and biases."""
+        groups = {"W", *(self.group(name) for name in present)} | ({"B"} if bias else set())
         return [name for name in self.arrays if self.group(name) in groups]
 
     def holds(self, group: str) -> bool:
         """Whether there is an array for a group."""
         return any(self.group(name) == group for name in self.arrays)
 
-    def form(self, name: str) -> Form:
-        """The shape of an array, in letters."""
+    def forms(self, present: Iterable[str]) -> dict[str, Form]:
+        """The shape of each array, in letters; without a projection among those present, P is H."""
+        projected = any(self.group(name) == "V" for name in present if name in self.arrays)
+        return {name: self._form(name, "P" if projected else "H") for name in self.arrays}
+
+    def _form(self, name: str, output: str) -> Form:
         rows = self.rows(name)
         if rows[0][0][0] not in _SHAPES:
             wide = Counter(H=len(rows[0]))
             return (Counter({"": len(rows)}), wide) if len(rows) > 1 else (wide,)
-        high: Counter[str] = Counter(self._shape(row[0])[0] for row in rows)
-        return high, Counter(self._shape(piece)[1] for piece in rows[0])
+        high = [self._shape(row[0])[0] for row in rows]
+        wide_ = [self._shape(piece)[1] for piece in rows[0]]
+        return tuple(Counter(output if letter == "P" else letter for letter in axis) for axis in (high, wide_))
 
     def _shape(self, piece: str) -> str:
         letters = _SHAPES[piece[0]]
@@ -140,75 +145,75 @@ class Convention:
 
 
 def as_array(value: Any) -> Array:
-    """Any framework's array as numpy's; bfloat16, which numpy does not have, as float32, which holds it exactly."""
+    """Any framework's array as numpy's; bfloat16, which numpy does not have, as float32, which holds it exactly.
+
+    InputError: it is no array.
+    """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"got a {type(value).__name__} among the weights, expected an array ({error})") from None
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def solve(convention: Convention, arrays: Mapping[str, Array]) -> dict[str, int]:
     """The sizes H, P and I that most of the arrays agree on; none where nothing says it."""
-    forms = {name: convention.form(name) for name in arrays if name in convention.arrays}
     axes = [
-        (form, extent)
-        for name, shape in forms.items()
-        if arrays[name].ndim == len(shape)
-        for form, extent in zip(shape, arrays[name].shape, strict=True)
+        (axis, extent)
+        for name, form in convention.forms(arrays).items()
+        if name in arrays and arrays[name].ndim == len(form)
+        for axis, extent in zip(form, arrays[name].shape, strict=True)
     ]
-    sizes: dict[str, int] = {}
+    sizes = {"": 1}
     for letter in "HPI":
-        votes = Counter(_votes(letter, axes, sizes))
-        if votes:
+        if votes := Counter(_votes(letter, axes, sizes)):
             sizes[letter] = votes.most_common(1)[0][0]
-        if letter == "H" and not any(convention.group(name) == "V" for name in forms) and "H" in sizes:
-            sizes["P"] = sizes["H"]  # no projection
-    return sizes
+    return {"P": sizes["H"], **sizes} if "H" in sizes else sizes
 
 
 def _votes(letter: str, axes: list[tuple[Counter[str], int]], sizes: Mapping[str, int]) -> Iterator[int]:
-    for form, extent in axes:
-        if letter in form and letter not in sizes and all(other in sizes for other in form if other != letter):
-            rest = extent - sum(sizes[other] * n for other, n in form.items() if other != letter)
-            if rest > 0 and rest % form[letter] == 0:
-                yield rest // form[letter]
-    if letter in sizes:
-        yield sizes[letter]
+    """What each axis says of a size, where the others are known."""
+    for axis, extent in axes:
+        if letter in axis and all(other in sizes for other in axis if other != letter):
+            rest = extent - sum(n * sizes[other] for other, n in axis.items() if other != letter)
+            if rest > 0 and rest % axis[letter] == 0:
+                yield rest // axis[letter]
 
 
-def problems(convention: Convention, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> Iterator[Problem]:
-    """What is missing, extra, wrongly shaped or no floating numbers."""
-    present = [name for name in arrays if name in convention.arrays]
-    for name in convention.needed(present):
+def problems(
+    convention: Convention, arrays: Mapping[str, Array], sizes: Mapping[str, int], bias: bool
+) -> Iterator[Problem]:
+    """What is missing, extra, wrongly shaped or no floating numbers, for a cell with or without biases."""
+    forms = convention.forms(arrays)
+    for name in convention.needed((name for name in arrays if name in forms), bias):
         if name not in arrays:
-            yield name, f"is missing, expected {_words(convention.form(name), sizes)}"
+            yield name, f"is missing, expected {_words(forms[name], sizes)}"
     for name, array in arrays.items():
-        if name not in convention.arrays:
+        if name not in forms:
             yield name, f"is extra, got {list(array.shape)}"
-            continue
-        form = convention.form(name)
-        want = [sum((n if not letter else sizes.get(letter, 0) * n) for letter, n in axis.items()) for axis in form]
-        if list(array.shape) != want or 0 in want:
-            yield name, f"is {list(array.shape)}, expected {_words(form, sizes)}"
+        elif not bias and convention.group(name) == "B":
+            yield name, f"is extra for bias=False, got {list(array.shape)}"
+        elif list(array.shape) != _extents(forms[name], sizes):
+            yield name, f"is {list(array.shape)}, expected {_words(forms[name], sizes)}"
         elif array.dtype.kind != "f":
             yield name, f"holds {array.dtype}, expected floating numbers"
 
 
+def _extents(form: Form, sizes: Mapping[str, int]) -> list[int] | None:
+    """A shape in numbers; None where a size is not known."""
+    if any(letter not in sizes for axis in form for letter in axis):
+        return None
+    return [sum(n * sizes[letter] for letter, n in axis.items()) for axis in form]
+
+
 def _words(form: Form, sizes: Mapping[str, int]) -> str:
     """ "[I + H, 4H] = [7, 16]" """
-    same = sizes.get("P") == sizes.get("H")
-    axes = []
-    for axis in form:
-        letters: Counter[str] = Counter()
-        for letter, n in axis.items():
-            letters["H" if letter == "P" and same else letter] += n
-        axes.append(" + ".join(f"{n if n > 1 or not letter else ''}{letter}" for letter, n in letters.items()))
-    text = f"[{', '.join(axes)}]"
-    if all(letter in sizes or not letter for axis in form for letter in axis):
-        numbers = [sum(n * sizes.get(letter, 1) for letter, n in axis.items()) for axis in form]
-        return text if all(not letter for axis in form for letter in axis) else f"{text} = {numbers}"
-    return text
+    axes = [" + ".join(f"{n if n > 1 or not letter else ''}{letter}" for letter, n in a.items()) for a in form]
+    known = _extents(form, sizes)
+    return f"[{', '.join(axes)}]" + (f" = {known}" if known else "")
 
 
 def refuse(title: str, found: Iterable[Problem]) -> None:

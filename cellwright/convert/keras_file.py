@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, OptionError
-from .limits import framework, open_zip
+from .limits import first_line, framework, open_zip
 from .names import Layers
 
 _RECURRENT = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional")
@@ -28,8 +28,9 @@ def layers_of_file(path: Path, layers: Layers | None) -> list[Any]:
             raise DataError(f"{path} has a config.json of {names['config.json']:,} bytes; expected {what}")
         try:
             config = json.loads(archive.read("config.json"))
-        except (ValueError, RecursionError, OSError, EOFError, Exception) as error:
-            raise DataError(f"{path} is damaged: its config.json cannot be read ({error}); expected {what}") from None
+        except Exception as error:  # zipfile and json meet damaged files with errors of many kinds
+            reason = first_line(error)
+            raise DataError(f"{path} is damaged: its config.json cannot be read ({reason}); expected {what}") from None
     # Keras makes the layers before it looks at the weights: sizes that the file cannot hold would only take memory.
     for key, units, least in _declared(config):
         if least > names["model.weights.h5"]:
@@ -40,9 +41,8 @@ def layers_of_file(path: Path, layers: Layers | None) -> list[Any]:
     keras = framework("keras", f"reading {path}", "keras")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises anything; MemoryError is among it
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"{path} is refused by Keras: {reason}") from None
+    except Exception as error:  # Keras and its backends raise errors of any kind
+        raise DataError(f"{path} is refused by Keras: {first_line(error)}") from None
     found = {layer.name: layer for layer in _walk(model) if type(layer).__name__ in _RECURRENT}
     if layers is None:
         if len(found) != 1:

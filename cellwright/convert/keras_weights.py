@@ -53,7 +53,7 @@ def from_keras(
         cell: for arrays: rnn, lstm or gru, or Keras's own name.
         layers: which of the named layers, in order. None: the only one, for arrays all of them.
         bias: where Keras has one bias per gate: True puts it beside the input, with zeros beside the state;
-            "input" makes a layer with one.
+            "input" makes a layer with one. For arrays of `use_bias=False`: False.
         batch_first: as in Keras.
         options: for arrays: `activation` of an RNN, `reset_after` of a GRU (True as in Keras).
 
@@ -68,7 +68,8 @@ def from_keras(
     if _is_keras(source) or (isinstance(source, (list, tuple)) and source and all(map(_is_keras, source))):
         if cell is not None or options or layers is not None:
             raise OptionError("got cell, layers or options beside Keras's own layers, which say these themselves")
-        found = _from_layers([source] if _is_keras(source) else source)
+        found, has_bias = _from_layers([source] if _is_keras(source) else source)
+        bias = has_bias and bias
     else:
         conventions = select(KERAS, cell, options)
         if isinstance(source, Mapping):
@@ -152,7 +153,7 @@ def _from_list(values: Sequence[Any], convention: Convention, options: Mapping[s
     if count not in (2, 3, 4, 6):
         raise OptionError(
             f"got {count} arrays, expected those of one {convention.title}: {', '.join(convention.arrays)} "
-            "(bias only with use_bias), twice for Bidirectional"
+            "(without bias for bias=False), twice for Bidirectional"
         )
     parts = [values[k : k + each] for k in range(0, count, each)]
     marks = ("",) if len(parts) == 1 else ("forward/", "backward/")
@@ -163,8 +164,8 @@ def _from_list(values: Sequence[Any], convention: Convention, options: Mapping[s
     return Found(convention, [layer], options)
 
 
-def _from_layers(sources: Sequence[Any]) -> Found:
-    """Keras's own layers."""
+def _from_layers(sources: Sequence[Any]) -> tuple[Found, bool]:
+    """Keras's own layers, and whether they have biases."""
     layers, conventions, options = [], [], []
     for source in sources:
         for stacked in _stacked(source):
@@ -172,7 +173,7 @@ def _from_layers(sources: Sequence[Any]) -> Found:
             for mark, cell in zip(("forward", "backward"), stacked, strict=False):
                 convention = _convention_of(cell)
                 conventions.append(convention)
-                options.append(_options_of(cell, convention))
+                options.append({**_options_of(cell, convention), "use_bias": bool(cell.use_bias)})
                 if not cell.built:
                     raise OptionError(f"got a layer {source.name} without weights; call it once, or build it")
                 weights = [as_array(value) for value in cell.get_weights()]
@@ -184,7 +185,8 @@ def _from_layers(sources: Sequence[Any]) -> Found:
         raise OptionError(f"got layers of different kinds ({kinds}); convert them one by one")
     if len({len(directions) for directions in layers}) > 1:
         raise OptionError("got layers of one and of two directions; convert them one by one")
-    return Found(conventions[0], layers, options[0])
+    has_bias = options[0].pop("use_bias")
+    return Found(conventions[0], layers, options[0]), has_bias
 
 
 def _stacked(layer: Any) -> list[list[Any]]:

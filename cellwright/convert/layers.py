@@ -14,7 +14,7 @@ from ..nn import GRU, LSTM, RNN, Cell, Recurrent
 from ..nn.weights import weights_of
 from .blocks import Array, Convention, Pieces, Problem, as_array, problems, refuse, solve
 
-Bias = Literal[True, "input"]
+Bias = bool | Literal["input"]
 KINDS: dict[str, tuple[type[Equations], Callable[..., Recurrent]]] = {
     "rnn": (cells.Elman, RNN),
     "lstm": (cells.LSTM, LSTM),
@@ -111,6 +111,7 @@ def select(conventions: Sequence[Convention], cell: str | None, options: Mapping
         known = ", ".join(dict.fromkeys(name for c in conventions for name in (c.kind, *c.cells)))
         got = "no cell" if cell is None else f"cell={cell!r}"
         raise OptionError(f"got {got} for weights of {conventions[0].framework}, expected one of {known}")
+    KINDS[found[0].kind][0].check_options(dict(options))
     fits = [c for c in found if all(options.get(name, value) == value for name, value in c.options.items())]
     if not fits:
         fixed = ", ".join(f"{name}={value!r}" for name, value in found[0].options.items())
@@ -143,11 +144,15 @@ def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forge
     `forget_bias` is added to the bias of the forget gate. InputError names every missing, extra and wrongly shaped
     array. OptionError: options that the kind of cell does not have.
     """
-    if bias is not True and bias != "input":
-        raise OptionError(f"got bias={bias!r}, expected True (two biases, as torch.nn has) or 'input' (one)")
     convention = found.convention
+    if bias not in (True, False, "input"):
+        raise OptionError(f"got bias={bias!r}, expected True (two, as torch.nn has), 'input' (one) or False")
+    if not bias and not convention.may_lack_bias:
+        raise OptionError(f"got bias=False, but {convention.title} always has biases; expected True or 'input'")
     sizes = [[solve(convention, arrays) for _, arrays in layer] for layer in found.layers]
-    refuse(convention.title, [*((found.spell(n), what) for n, what in _problems(found, sizes)), *found.extra])
+    refuse(
+        convention.title, [*((found.spell(n), what) for n, what in _problems(found, sizes, bool(bias))), *found.extra]
+    )
     _check_chain(found, [layer[0] for layer in sizes])
     layers = [
         [convention.take_apart(arrays, own) for (_, arrays), own in zip(layer, both, strict=True)]
@@ -159,8 +164,7 @@ def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forge
             if forget_bias and "b_f" in pieces:
                 pieces["b_f"] = (pieces["b_f"] + forget_bias).astype(pieces["b_f"].dtype)
             _one_bias(pieces, bias)
-        has: Any = bias if any(name[0] == "b" for name in directions[0]) else False
-        cells_.append(_Layer(own["I"], own["H"], has, _options(found, directions[0], own)))
+        cells_.append(_Layer(own["I"], own["H"], bias, _options(found, directions[0], own)))
     dtype = np.result_type(*(value for layer in layers for pieces in layer for value in pieces.values()))
     result = _empty(convention.kind, cells_, len(layers[0]) == 2, batch_first, dtype)
     for k, layer in enumerate(layers):
@@ -183,7 +187,7 @@ class _Layer:
 
     inputs: int
     hidden: int
-    bias: bool | Literal["input"]
+    bias: Bias
     options: dict[str, Any]
 
 
@@ -199,18 +203,18 @@ def _check_chain(found: Found, sizes: Sequence[Mapping[str, int]]) -> None:
             )
 
 
-def _problems(found: Found, sizes: list[list[dict[str, int]]]) -> Iterator[Problem]:
+def _problems(found: Found, sizes: list[list[dict[str, int]]], bias: bool) -> Iterator[Problem]:
     """Everything that is wrong with the arrays of all layers."""
     for layer, both in zip(found.layers, sizes, strict=True):
         for (prefix, arrays), own in zip(layer, both, strict=True):
-            for name, what in problems(found.convention, arrays, own):
+            for name, what in problems(found.convention, arrays, own, bias):
                 yield f"{prefix}{name}", what
         if len(layer) == 2:
             (first, forward), (second, backward) = layer
             for name in (n for n in found.convention.arrays if (n in forward) != (n in backward)):
                 yield f"{second if name in forward else first}{name}", "is missing, and the other direction has it"
             if both[0] != both[1]:
-                shown = [", ".join(f"{letter} = {n}" for letter, n in own.items()) for own in both]
+                shown = [", ".join(f"{letter} = {own[letter]}" for letter in "IHP" if letter in own) for own in both]
                 yield second.rstrip("/") or "the second direction", f"has {shown[1]}, and the first has {shown[0]}"
 
 

@@ -22,9 +22,12 @@ def framework(name: str, purpose: str, package: str) -> Any:
 def check_size(path: Path, size: int, limit: int) -> None:
     """DataError: the arrays of a file would take more than `limit` bytes."""
     if size > limit:
-        raise DataError(
-            f"{path} holds {size:,} bytes of arrays, expected {limit:,} at most; split it into smaller files"
-        )
+        raise DataError(f"{path} holds {size:,} bytes, expected {limit:,} at most; split it into smaller files")
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else says, in one line."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def open_zip(path: Path, what: str, limit: int = LIMIT) -> zipfile.ZipFile:
@@ -33,8 +36,8 @@ def open_zip(path: Path, what: str, limit: int = LIMIT) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; name {what}") from None
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    except Exception as error:  # zipfile meets damaged files with errors of many kinds
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise DataError(f"{path} cannot be read: {reason}; expected {what}") from None
     entries = archive.infolist()
     try:

@@ -90,6 +90,8 @@ def _below(name: str, prefix: str) -> bool:
 def _listed(chosen: Sequence[tuple[str, ...]], cells: Mapping[str, Any]) -> list[list[str]]:
     """The cells of each named layer."""
     groups: list[list[str]] = []
+    if not chosen:
+        raise OptionError("got layers=[], expected the names of the layers, or None for all")
     for entry in chosen:
         below = [[prefix for prefix in cells if _below(prefix, name)] for name in entry]
         if len(entry) == 1:

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from .blocks import Array
-from .limits import LIMIT, open_zip
+from .limits import LIMIT, first_line, open_zip
 
 _WHAT = "an .npz file, as numpy.savez(file, **arrays) writes it"
 
@@ -23,12 +22,14 @@ def read_npz(path: Path, limit: int = LIMIT) -> dict[str, Array]:
         for entry in archive.infolist():
             if not entry.filename.endswith(".npy"):
                 raise DataError(f"{path} has an entry {entry.filename!r}, which is no array; expected {_WHAT}")
+            name = entry.filename.removesuffix(".npy")
+            if name in arrays:
+                raise DataError(f"{path} has {name!r} twice; expected {_WHAT}")
             try:
                 with archive.open(entry) as file:
-                    arrays[entry.filename.removesuffix(".npy")] = _array(file, entry.file_size)
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-                reason = str(error).strip().split("\n")[0]
-                raise DataError(f"{path} is damaged: {entry.filename!r}: {reason}; expected {_WHAT}") from None
+                    arrays[name] = _array(file, entry.file_size)
+            except Exception as error:  # of zipfile, zlib, numpy and Python's parser: whatever a damaged file leads to
+                raise DataError(f"{path} is damaged: {name!r}: {first_line(error)}; expected {_WHAT}") from None
     return arrays
 
 

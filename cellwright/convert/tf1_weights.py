@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import DataError, OptionError
 from ..nn import Cell, Recurrent
 from .blocks import Array, Convention
-from .layers import Bias, assemble, check_layer, choose, pieces_of, select
-from .limits import LIMIT, check_size, framework
+from .layers import Bias, Found, assemble, check_layer, choose, pieces_of, select
+from .limits import LIMIT, check_size, first_line, framework
 from .names import Layers, gather
 
 _LSTM = {"kernel": "W_i W_g W_f W_o; R_i R_g R_f R_o", "bias": "B_i B_g B_f B_o"}
@@ -70,6 +70,7 @@ def from_tf1(
     if isinstance(source, (str, Path)):
         source = _checkpoint(Path(source), layers)
     found = gather(source, conventions, options, layers)
+    _check_scopes(found)
     return assemble(found, bias=bias, batch_first=batch_first, forget_bias=forget_bias)
 
 
@@ -104,6 +105,15 @@ def to_tf1(layer: Recurrent | Cell, *, forget_bias: float = 1.0) -> dict[str, Ar
     return arrays
 
 
+def _check_scopes(found: Found) -> None:
+    """OptionError: a scope names another kind of cell; the shapes alone would not always tell."""
+    kinds = {_SCOPES[name]: convention.kind for convention in TF1 for name in convention.cells}
+    for prefix, _ in (cell for layer in found.layers for cell in layer):
+        for part in prefix.split("/"):
+            if kinds.get(part, found.convention.kind) != found.convention.kind:
+                raise OptionError(f"got cell={found.convention.kind!r} for {prefix.rstrip('/')}, a {kinds[part]}")
+
+
 def _checkpoint(path: Path, layers: Layers | None) -> dict[str, Array]:
     """The arrays of a checkpoint, only those below `layers` if they are named."""
     tensorflow = framework("tensorflow", f"reading the checkpoint {path}", "tensorflow-cpu")
@@ -111,9 +121,9 @@ def _checkpoint(path: Path, layers: Layers | None) -> dict[str, Array]:
         reader = tensorflow.train.load_checkpoint(str(path))
         shapes = reader.get_variable_to_shape_map()
         types = reader.get_variable_to_dtype_map()
-    except (tensorflow.errors.OpError, ValueError, RuntimeError) as error:
+    except Exception as error:  # TensorFlow raises errors of many kinds
         raise DataError(
-            f"{path} is not a checkpoint that TensorFlow can read ({_first(error)}); "
+            f"{path} is not a checkpoint that TensorFlow can read ({first_line(error)}); "
             "name it without .index or .data-00000-of-00001, or name its folder"
         ) from None
     scopes = (
@@ -127,9 +137,5 @@ def _checkpoint(path: Path, layers: Layers | None) -> dict[str, Array]:
     check_size(path, sum(math.prod(shapes[name]) * types[name].size for name in wanted), LIMIT)
     try:
         return {name: reader.get_tensor(name) for name in wanted}
-    except (tensorflow.errors.OpError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged: {_first(error)}; restore it from a copy") from None
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    except Exception as error:  # an IndexError, for one, where the file is too short
+        raise DataError(f"{path} is damaged: {first_line(error)}; restore it from a copy") from None

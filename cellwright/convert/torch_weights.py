@@ -47,7 +47,7 @@ def from_torch(
         cell: for a `state_dict`: rnn, lstm or gru.
         layers: for a `state_dict`: the name of the module in it, `["encoder"]` for `encoder.weight_ih_l0`; everything
             else is left aside.
-        bias: True, or "input" where the second bias is zero.
+        bias: True; "input" where the second bias is zero; for a `state_dict` without biases False.
         batch_first: None: as the module has it, else False.
         options: for a `state_dict`: `activation` of an RNN.
 
@@ -59,6 +59,7 @@ def from_torch(
         cell = cell or type(source).__name__
         options |= {"activation": source.nonlinearity} if isinstance(source, nn.RNN) else {}
         batch_first = source.batch_first if batch_first is None else batch_first
+        bias = source.bias and bias
         dropout, source = float(source.dropout), source.state_dict()
     conventions = select(TORCH, cell, options)
     if not isinstance(source, Mapping):

@@ -76,7 +76,7 @@ def keras(gates: int, *bias: int) -> Callable[[int, int], dict[str, tuple[int, .
 
 def tf1_lstm(peephole: bool, project: bool) -> Callable[[int, int], dict[str, tuple[int, ...]]]:
     def shapes(i: int, h: int) -> dict[str, tuple[int, ...]]:
-        p = h - 1 if project else h
+        p = h - 2 if project else h
         found: dict[str, tuple[int, ...]] = {"kernel": (i + p, 4 * h), "bias": (4 * h,)}
         found |= {f"w_{gate}_diag": (h,) for gate in "ifo"} if peephole else {}
         return found | ({"projection/kernel": (h, p)} if project else {})
@@ -129,7 +129,7 @@ def peephole(*sizes: int, **options: Any) -> Recurrent:
 
 
 def projected(*sizes: int, **options: Any) -> Recurrent:
-    return LSTM(*sizes, peephole=True, proj_size=sizes[1] - 1, **options)
+    return LSTM(*sizes, peephole=True, proj_size=sizes[1] - 2, **options)
 
 
 def one_bias(*sizes: int, **options: Any) -> Recurrent:

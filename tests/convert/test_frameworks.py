@@ -1,8 +1,10 @@
 """The real Keras, TensorFlow and Flax, where they are installed: outputs agree to 1e-5 in float32."""
 
 import importlib
+import io
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellwright import GRU, LSTM, RNN, OptionError, Recurrent, convert
+from cellwright import GRU, LSTM, RNN, DataError, OptionError, Recurrent, convert
 
 from ..conftest import Assert
 from .cases import Array, B, H, I, T, randomise
@@ -164,6 +166,38 @@ def test_a_keras_file(keras: Any, tmp_path: Path, assert_close: Assert) -> None:
     same("nested", convert.from_keras(str(path)), x, inner(x), assert_close)
 
 
+def test_keras_files_with_code_or_without_weights(keras: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    name = str(tmp_path / "evil")
+    evil = keras.layers.Lambda(lambda x: __import__("pathlib").Path(name).touch() or x, output_shape=(None, I))
+    keras.Sequential([keras.Input((None, I)), keras_layer(keras, "lstm")]).save(path)
+    whole = path.read_bytes()
+    for length in (100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError):
+            convert.from_keras(path)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        parts = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in parts.items():
+            archive.writestr(entry, data[:-1000] if entry.endswith("h5") else data)
+    with pytest.raises(DataError, match="refused by Keras"):
+        convert.from_keras(path)
+    config = parts["config.json"].replace(b"keras.layers", b"os.path").replace(b'"LSTM"', b'"join"')
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in {**parts, "config.json": config}.items():
+            archive.writestr(entry, data)
+    with pytest.raises(DataError, match="refused by Keras"):
+        convert.from_keras(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of what is wanted here
+        keras.Sequential([keras.Input((None, I)), evil, keras_layer(keras, "lstm")]).save(path)
+        Path(name).unlink()
+        with pytest.raises(DataError, match=r"refused by Keras: .*Lambda"):
+            convert.from_keras(path)
+    assert not Path(name).exists()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -272,8 +306,7 @@ def test_tf1_cells(tf1: Any, name: str, bidirectional: bool, assert_close: Asser
                 k
                 for k in back
                 if k == variable.op.name
-                or (name in ("lstm", "forget-bias")
-                and k == variable.op.name.replace("/lstm_cell", "/basic_lstm_cell"))
+                or (name in ("lstm", "forget-bias") and k == variable.op.name.replace("/lstm_cell", "/basic_lstm_cell"))
             ]
             variable.load(back.pop(key), session)
         assert not back
@@ -301,6 +334,27 @@ def test_tf1_checkpoints(tf1: Any, name: str, tmp_path: Path, assert_close: Asse
     same(name, convert.from_tf1(tmp_path, cell, layers=["rnn"]), x, want, assert_close)
     with pytest.raises(OptionError, match=r"no array; it has beta1_power"):
         convert.from_tf1(saved, cell, layers=["lstm"])
+
+
+def test_tf1_checkpoints_that_are_damaged(tf1: Any, tmp_path: Path) -> None:
+    v1, path = tf1[0].compat.v1, tmp_path / "model.ckpt"
+    with pytest.raises(DataError, match="is not a checkpoint that TensorFlow can read"):
+        convert.from_tf1(path, "lstm")
+    with tf1[0].Graph().as_default(), v1.Session() as session:
+        tf1_net(tf1, TF1["lstm"][1])
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(path))
+    convert.from_tf1(path, "lstm")
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    whole = data.read_bytes()
+    for damaged in (whole[:50], bytes(len(whole))):
+        data.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"is (damaged|not a checkpoint)"):
+            convert.from_tf1(path, "lstm")
+    index = tmp_path / "model.ckpt.index"
+    index.write_bytes(index.read_bytes()[:40])
+    with pytest.raises(DataError, match="is not a checkpoint"):
+        convert.from_tf1(path, "lstm")
 
 
 # Flax ----------------------------------------------------------------------------------------------------------------

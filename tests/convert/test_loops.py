@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellwright import GRU, LSTM, RNN, Recurrent, convert
+from cellwright import GRU, LSTM, RNN, InputError, Recurrent, convert
 
 from ..conftest import Assert
 from .cases import CASES, Array, B, Case, H, I, T, flat, own_names, randomise
@@ -134,8 +134,12 @@ def test_keras_without_bias(name: str, assert_close: Assert) -> None:
     case, x = next(c for c in CASES if c.name == name), inputs()
     arrays = case.arrays()
     del arrays["bias"]
-    layer = convert.from_keras(arrays, case.cell)
+    with pytest.raises(InputError, match="bias is missing"):
+        convert.from_keras(arrays, case.cell)
+    layer = convert.from_keras(arrays, case.cell, bias=False)
     assert layer.bias is False
+    with pytest.raises(InputError, match="bias is extra for bias=False"):
+        convert.from_keras(case.arrays(), case.cell, bias=False)
     assert_close(name, run(layer, x), torch.from_numpy(case.loop(x, arrays)), EXACT)
     assert own_names(convert.to_keras(layer), case.shapes(I, H)).keys() == arrays.keys()
 
@@ -175,7 +179,7 @@ def test_torch(kind: Any, bias: bool) -> None:
     torch.testing.assert_close(layer(x)[0], theirs(x)[0], rtol=0, atol=1e-5)
     encoder = {f"encoder.{name}": value for name, value in state.items()} | {"output.weight": torch.zeros(2, 2)}
     cell, options = kind.__name__.lower(), {"activation": "relu"} if kind is torch.nn.RNN else {}
-    again = convert.from_torch(encoder, cell, layers=["encoder"], **options)
+    again = convert.from_torch(encoder, cell, layers=["encoder"], bias=bias, **options)
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
 
 
