@@ -96,43 +96,42 @@ def to_keras(layer: Recurrent | Cell, into: Any = None) -> dict[str, Array]:
     Raises:
         OptionError: Keras does not have this cell, or `into` is not like the layer.
     """
-    built = None if into is None else [_cells(one) for one in (into if isinstance(into, (list, tuple)) else [into])]
     owner = type(check_layer(layer)).__name__
     two = isinstance(layer, Recurrent) and layer.bidirectional
-    count = layer.num_layers if isinstance(layer, Recurrent) else 1
-    if built is not None and [len(one) for one in built] != [1 + two] * count:
-        raise OptionError(
-            f"got Keras layers with {[len(one) for one in built]} directions, "
-            f"expected {[1 + two] * count}, as {owner} has"
-        )
     arrays: dict[str, Array] = {}
     ready = []
-    for k, direction, definition, pieces in pieces_of(layer):
-        target = None if built is None else built[k][direction]
-        conventions = KERAS if target is None else [_convention_of(target)]
-        if target is not None and conventions[0].kind == "rnn":
-            ours, theirs = definition.options.get("activation"), _activation(target.activation, "SimpleRNN")
-            if ours != theirs:
-                raise OptionError(f"got a Keras layer with activation={theirs!r}, expected {ours!r} as {owner} has")
-        convention = choose(definition, conventions)
+    cells = list(pieces_of(layer))
+    for target, (k, direction, definition, pieces) in zip(_targets(into, len(cells), two), cells, strict=True):
+        convention = choose(definition, KERAS if target is None else [_convention_of(target)])
         own = convention.lay_out(pieces, owner, bias=None if target is None else bool(target.use_bias))
         if target is not None:
+            for option, theirs in _options_of(target, convention).items():
+                if theirs != (ours := definition.options[option]):
+                    raise OptionError(f"got a Keras {convention.cells[0]} with {option}={theirs!r}, expected {ours!r}")
+            got, want = ([list(weight.shape) for weight in weights] for weights in (target.weights, own.values()))
+            if got != want:
+                raise OptionError(f"got a Keras {convention.cells[0]} with weights {got}, expected {want}")
             ready.append((target, own))
-        name = {"rnn": "simple_rnn"}.get(convention.kind, convention.kind)
-        number = f"_{k}" if k else ""
-        place = f"{name}{number}"
-        place = f"bidirectional{number}/{('forward', 'backward')[direction]}_{place}" if two else place
+        name = "simple_rnn" if convention.kind == "rnn" else convention.kind
+        place = f"{name}_{k}" if k else name
+        if two:
+            place = f"bidirectional{f'_{k}' if k else ''}/{('forward', 'backward')[direction]}_{place}"
         arrays |= {f"{place}/{name}_cell/{key}": value for key, value in own.items()}
-    for target, own in ready:
-        shapes = [list(weight.shape) for weight in target.weights]
-        if shapes != [list(value.shape) for value in own.values()]:
-            raise OptionError(
-                f"got a Keras layer {target.name} with weights {shapes}, "
-                f"expected {[list(value.shape) for value in own.values()]}"
-            )
     for target, own in ready:
         target.set_weights(list(own.values()))
     return arrays
+
+
+def _targets(into: Any, count: int, two: bool) -> list[Any]:
+    """The Keras cells that are to take the weights of each of our cells; None without any."""
+    if into is None:
+        return [None] * count
+    layers = [_cells(one) for one in (into if isinstance(into, (list, tuple)) else [into])]
+    directions = [len(cells) for cells in layers]
+    want = [1 + two] * (count // (1 + two))
+    if directions != want:
+        raise OptionError(f"got Keras layers with {directions} directions, expected {want}, one number per layer")
+    return [cell for cells in layers for cell in cells]
 
 
 def _is_keras(value: Any) -> bool:

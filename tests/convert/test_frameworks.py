@@ -169,7 +169,7 @@ def test_a_keras_file(keras: Any, tmp_path: Path, assert_close: Assert) -> None:
 def test_keras_files_with_code_or_without_weights(keras: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     name = str(tmp_path / "evil")
-    evil = keras.layers.Lambda(lambda x: __import__("pathlib").Path(name).touch() or x, output_shape=(None, I))
+    evil = keras.layers.Lambda(lambda x: __import__("pathlib").Path(name).touch() or x)
     keras.Sequential([keras.Input((None, I)), keras_layer(keras, "lstm")]).save(path)
     whole = path.read_bytes()
     for length in (100, len(whole) // 2, len(whole) - 1):
@@ -231,7 +231,11 @@ def test_keras_layers_that_are_refused(keras: Any, make: Any, words: str) -> Non
 
 def test_keras_layers_that_cannot_take_the_weights(keras: Any) -> None:
     lstm = keras_layer(keras, "lstm")
+    relu = keras.layers.LSTM(H, activation="relu")
+    relu(np.zeros((1, 1, I), "float32"))
     for layer, into, words in [
+        (LSTM(I, H), relu, "activation='relu', expected 'tanh'"),
+        (LSTM(I, H), keras.layers.LSTM(H), r"with weights \[\], expected"),
         (GRU(I, H), lstm, "Keras cannot hold this layer: it has no gru"),
         (GRU(I, H), keras_layer(keras, "gru-before"), "Keras GRU has no reset_after=True"),
         (LSTM(I, 6), lstm, r"with weights \[\[3, 20\]"),
