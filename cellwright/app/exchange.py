@@ -5,6 +5,7 @@ A format is one row: of `EXPORTS`, from a model to the bytes of a file; of `IMPO
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..train import files
 from ..train.run import Which
 from .charlm import load
 
+_ARRAYS = (".npz", ".safetensors")
 # What the commands say themselves, and no `--option` can.
 _TAKEN = {"source", "params", "cell", "layers"}
 
@@ -61,16 +63,16 @@ EXPORTS: dict[str, Callable[[CharModel], bytes]] = {
 
 @dataclass(frozen=True)
 class _Import:
-    """`convert`: its function. `reads`: endings of files that it reads itself, "" for those without one."""
+    """`convert`: its function. `reads`: the files that it reads itself, such as "*.keras"."""
 
     convert: Callable[..., Recurrent]
-    reads: tuple[str, ...] = ()
+    reads: str = ""
 
 
 IMPORTS: dict[str, _Import] = {
     "torch": _Import(convert.from_torch),
-    "keras": _Import(convert.from_keras, (".keras",)),
-    "tf1": _Import(convert.from_tf1, ("", ".ckpt")),
+    "keras": _Import(convert.from_keras, "*.keras"),
+    "tf1": _Import(convert.from_tf1, "*"),
     "flax": _Import(convert.from_flax),
 }
 
@@ -103,7 +105,7 @@ def import_(
         raise OptionError(f"--option {taken[0]}: expected an option such as reset_after=false; see --cell and --layer")
     _check_free(out)
     row = IMPORTS[format_]
-    own = source.suffix in row.reads and (source.suffix != "" or format_ == "tf1")
+    own = source.suffix not in _ARRAYS and fnmatch(source.name, row.reads)
     arrays: Any = source if own else _arrays(source, row)
     if cell is None and not (own and format_ == "keras"):
         raise OptionError("--cell is missing: say which cell the weights are of, rnn, lstm or gru")
@@ -133,7 +135,7 @@ def _arrays(path: Path, row: _Import) -> dict[str, Any]:
             return dict(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}; expected a file of safetensors") from None
-    endings = ", ".join(filter(None, (".npz", ".safetensors", *row.reads)))
+    endings = ", ".join((*_ARRAYS, row.reads.removeprefix("*"))).removesuffix(", ")
     raise DataError(f"{path} has the ending {path.suffix!r}, expected one of {endings}")
 
 

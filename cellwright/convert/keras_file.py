@@ -43,14 +43,19 @@ def layers_of_file(path: Path, layers: Layers | None) -> list[Any]:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras and its backends raise errors of any kind
         raise DataError(f"{path} is refused by Keras: {first_line(error)}") from None
-    found = {layer.name: layer for layer in _walk(model) if type(layer).__name__ in _RECURRENT}
+    found: dict[str, Any] = {}
+    for layer in _walk(model):
+        if type(layer).__name__ in _RECURRENT and found.setdefault(layer.name, layer) is not layer:
+            raise OptionError(
+                f"{path} has two layers named {layer.name!r}; load it with Keras, and give the layer itself"
+            )
+    known = ", ".join(found) or "none"
     if layers is None:
         if len(found) != 1:
-            known = ", ".join(found) or "none"
             raise OptionError(f"{path} has these recurrent layers: {known}; name those to convert: layers=['name']")
         return list(found.values())
-    if unknown := [name for name in layers if name not in found]:
-        raise OptionError(f"got layers={unknown!r}; {path} has {', '.join(found) or 'no recurrent layers'}")
+    if not layers or any(name not in found for name in layers):
+        raise OptionError(f"got layers={list(layers)!r}; {path} has these recurrent layers: {known}")
     return [found[name] for name in layers if isinstance(name, str)]
 
 

@@ -93,7 +93,8 @@ def choose(definition: Definition, conventions: Sequence[Convention]) -> Convent
     usual = KINDS[kind][0].defaults()
     reasons = []
     for convention in (c for c in conventions if c.kind == kind):
-        free = {"activation", "forget_bias"}  # the first is no weight, the second is in the weights
+        free = {"forget_bias"}  # it is in the weights
+        free |= {"activation"} if kind == "rnn" else set()  # theirs takes any
         free |= {"peephole"} if convention.holds("p") else set()
         free |= {"proj_size"} if convention.holds("V") else set()
         wanted = usual | dict(convention.options)

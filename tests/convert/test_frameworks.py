@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cellwright import GRU, LSTM, RNN, DataError, OptionError, Recurrent, convert
+from cellwright.app.exchange import import_
 
 from ..conftest import Assert
 from .cases import Array, B, H, I, T, randomise
@@ -161,6 +163,12 @@ def test_a_keras_file(keras: Any, tmp_path: Path, assert_close: Assert) -> None:
     first, second = (convert.from_keras(path, layers=[one.name]) for one in (low, high))
     same("first", first, x, low(x), assert_close)
     same("second", second, np.array(low(x)), high(low(x)), assert_close)
+    with pytest.raises(OptionError, match=r"got layers=\['dense'\]; .* has these recurrent layers"):
+        convert.from_keras(path, layers=["dense"])
+    words = import_(path, "keras", tmp_path / "high.safetensors", None, [high.name], {"batch_first": False})
+    assert f"cellwright.GRU({2 * H}, {H})" in words
+    weights = load_file(tmp_path / "high.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in second.state_dict().items())
     inner = keras.Sequential([keras.Input((None, I)), keras_layer(keras, "rnn")])
     keras.Sequential([keras.Input((None, I)), inner]).save(path)
     same("nested", convert.from_keras(str(path)), x, inner(x), assert_close)
@@ -332,10 +340,14 @@ def test_tf1_checkpoints(tf1: Any, name: str, tmp_path: Path, assert_close: Asse
         for variable, value in zip(variables, random_weights([v.shape for v in variables]), strict=True):
             variable.load(value, session)
         session.run(train, {place: x})
-        saved = v1.train.Saver().save(session, str(path))
+        saved = v1.train.Saver().save(session, str(path), step)
         want = session.run(output, {place: x})
     same(name, convert.from_tf1(saved, cell, layers=["rnn"]), x, want, assert_close)
     same(name, convert.from_tf1(tmp_path, cell, layers=["rnn"]), x, want, assert_close)
+    import_(Path(saved), "tf1", tmp_path / "w.safetensors", cell, ["rnn"], {})
+    weights = load_file(tmp_path / "w.safetensors")
+    layer = convert.from_tf1(saved, cell, layers=["rnn"])
+    assert all(torch.equal(weights[name], value) for name, value in layer.state_dict().items())
     with pytest.raises(OptionError, match=r"no array; it has beta1_power"):
         convert.from_tf1(saved, cell, layers=["lstm"])
 
