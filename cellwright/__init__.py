@@ -7,6 +7,7 @@ The floors, each importing only from those below it:
     cells    2  mathematics only: one short file per family
     emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
     nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
+    convert  4  weights of other frameworks: Keras, TF1, Flax, torch.nn; `from cellwright import convert`
     tasks    4  data, model and metric: the character model
     train    4  the training loop, run folders
     app      5  the command line, generation, doctor

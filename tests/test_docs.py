@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/from-equations-to-a-loop.md")
+PAGES = ("README.md", "docs/from-equations-to-a-loop.md", "docs/conventions.md")
 
 
 def blocks(page: str, kind: str) -> list[str]:

@@ -170,7 +170,10 @@ def test_version(cli: Cli) -> None:
     assert cli("--version").out == f"cellwright {cellwright.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["train", "charlm"], ["generate"], ["eval"], ["show"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["train"], ["train", "charlm"], ["generate"], ["eval"], ["export"], ["import"], ["show"], ["doctor"]],
+)
 def test_help_needs_no_torch(command: list[str]) -> None:
     code = (
         "import sys\nfrom cellwright.app.cli import main\n"
