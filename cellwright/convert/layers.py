@@ -51,9 +51,14 @@ def home(definition: Definition) -> Convention:
 
 
 def check_layer(layer: Any) -> Recurrent | Cell:
-    """OptionError: it is no layer of this package."""
+    """OptionError: it is no layer of this package, or does more than its cells and both directions side by side."""
     if not isinstance(layer, (Recurrent, Cell)):
         raise OptionError(f"got a {type(layer).__name__}, expected a layer or cell such as cellwright.LSTM(10, 20)")
+    if isinstance(layer, Recurrent):
+        plain = {"residual": False, "merge": "concat"}
+        more = [f"{name}={getattr(layer, name)!r}" for name, value in plain.items() if getattr(layer, name) != value]
+        if more:
+            raise OptionError(f"got a layer with {' and '.join(more)}, which no array holds; do that around the layer")
     return layer
 
 
@@ -62,7 +67,7 @@ def pieces_of(layer: Recurrent | Cell) -> Iterator[tuple[int, int, Definition, P
     if isinstance(layer, Cell):
         definitions, suffixes = [layer.definition()], [[""]]
     else:
-        definitions = layer.definitions
+        definitions = layer.equations(training=False)  # with the zoneout of evaluation, which other cells do not have
         ends = ("", "_reverse")[: layer.directions]
         suffixes = [[f"_l{k}{end}" for end in ends] for k in range(layer.num_layers)]
     for k, definition in enumerate(definitions):

@@ -173,6 +173,10 @@ def test_layers_that_are_not_there() -> None:
         (lambda: convert.to_keras(torch.nn.LSTM(I, H)), "got a LSTM, expected a layer or cell such as"),
         (lambda: convert.to_keras(Recurrent([LSTMCell(I, H), Mine(H, 4)])), "got a layer of Mine, whose equations"),
         (lambda: convert.to_keras(Recurrent(Disguised, I, H)), "got a layer of Disguised"),
+        (lambda: convert.to_keras(LSTM(H, H, residual=True)), "got a layer with residual=True"),
+        (lambda: convert.to_torch(GRU(I, H, bidirectional=True, merge="sum")), "got a layer with merge='sum'"),
+        (lambda: convert.to_flax(LSTM(I, H, zoneout=0.1)), "got a layer of LSTM, whose equations Flax does not have"),
+        (lambda: convert.to_torch(LSTM(I, H, learn_initial_state=True)), "whose equations torch.nn does not have"),
         (
             lambda: convert.from_keras(case("keras-gru").arrays(), "lstmm"),
             "cell='lstmm' for weights of Keras, expected",
