@@ -63,14 +63,31 @@ if TYPE_CHECKING:
         LSTM,
         RNN,
         Cell,
-        GRUCell,
-        LSTMCell,
         Recurrent,
-        RNNCell,
         available_targets,
         check_grads,
         current_target,
         use_target,
+    )
+    from .nn.built_in import (
+        GreffLSTMCell,
+        GRUCell,
+        IndRNNCell,
+        JANETCell,
+        JordanCell,
+        LiGRUCell,
+        LSTMCell,
+        MGUCell,
+        MinGRUCell,
+        MinLSTMCell,
+        MogrifierLSTMCell,
+        MultiplicativeLSTMCell,
+        QRNNCell,
+        RHNCell,
+        RNNCell,
+        SLSTMCell,
+        SRUCell,
+        UGRNNCell,
     )
 
 __version__ = "0.1.0"
@@ -88,13 +105,28 @@ __all__ = [
     "Equations",
     "GRUCell",
     "GradientError",
+    "GreffLSTMCell",
+    "IndRNNCell",
     "InputError",
+    "JANETCell",
+    "JordanCell",
     "LSTMCell",
+    "LiGRUCell",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "MogrifierLSTMCell",
+    "MultiplicativeLSTMCell",
     "OptionError",
+    "QRNNCell",
+    "RHNCell",
     "RNNCell",
     "Recurrent",
     "RunError",
+    "SLSTMCell",
+    "SRUCell",
     "TargetError",
+    "UGRNNCell",
     "available_targets",
     "check_grads",
     "clamp",
@@ -129,7 +161,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module(".nn", __name__), name)
+        nn = importlib.import_module(".nn", __name__)
+        return nn.CELLS[name] if name in nn.CELLS else getattr(nn, name)
     raise AttributeError(f"module 'cellwright' has no attribute {name!r}")
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ..errors import OptionError
 from ..lang import ACTIVATIONS, Equations
 
 
@@ -25,8 +24,3 @@ class Elman(Equations):
         """One step: the next hidden state."""
         f = ACTIVATIONS[self.activation]
         return f(self.linear("h", x) + self.linear("h", h))
-
-    def check(self) -> None:
-        """The activation must be one of the table."""
-        if self.activation not in ACTIVATIONS:
-            raise OptionError(f"got activation={self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")

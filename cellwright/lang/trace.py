@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
-from ..errors import CellError
+from ..errors import CellError, OptionError
 from . import functions
 from .graph import ONE, Graph, Node, Param
 from .ops import OPS, apply
@@ -234,7 +234,7 @@ class Group(Operators, tuple[Symbol, ...]):
 
 def letter(size: str) -> str:
     """The letter that papers use for a size."""
-    known = {"input_size": "I", "hidden_size": "H", "proj_size": "P", ONE: "1"}
+    known = {"input_size": "I", "hidden_size": "H", "proj_size": "P", "output_size": "O", ONE: "1"}
     return known.get(size, size.removesuffix("_size"))
 
 
@@ -279,10 +279,13 @@ class Tracer:
         recurrent = set(self.graph.find("state").values())
         inside = not recurrent.isdisjoint(self.graph.reachable([v.index]))
         matrix = matrix or ("hh" if inside else "ih")
-        biased = bias and (self.bias is True or (self.bias == "input" and not inside))
-        unknown = set(starts or {}) - set(self.split(names))
-        if unknown:
-            raise CellError(f"linear got starts for {', '.join(sorted(unknown))}, expected some of {names!r}")
+        biased = bias and (self.bias is True or (self.bias == "input" and (matrix == "ih" or not inside)))
+        self.known(starts, names, "linear")
+        for part, start in (starts or {}).items():
+            if start and not biased:
+                raise OptionError(
+                    f"got {start} for the initial bias of {part!r} with bias={self.bias!r}, expected a bias"
+                )
         result = []
         for part in self.split(names):
             self.declare(f"weight_{matrix}", part, size, v.size)
@@ -293,10 +296,16 @@ class Tracer:
             result.append(Symbol(self.graph, self.graph.add(node)))
         return result[0] if len(result) == 1 else Group(result)
 
-    def vector(self, name: str, size: str, start: float = 0.0, random: bool = True) -> Symbol:
-        """A vector of weights, one per unit."""
-        self.declare(name, name, size, None, start, random)
-        return self.leaf("param", name, size, part=name)
+    def vector(self, name: str, size: str, start: float = 0.0, random: bool = True, part: str = "") -> Symbol:
+        """A vector of weights, one per unit; or a slice of one."""
+        self.declare(name, part or name, size, None, start, random)
+        return self.leaf("param", name, size, part=part or name)
+
+    def known(self, starts: dict[str, float] | None, names: str, what: str) -> None:
+        """CellError where `starts` has a name that is not among the slices."""
+        unknown = set(starts or {}) - set(self.split(names))
+        if unknown:
+            raise CellError(f"{what} got starts for {', '.join(sorted(unknown))}, expected some of {names!r}")
 
     def each(self, what: str, names: str, v: Any, fn: Callable[[str, Symbol], Symbol]) -> Any:
         """`fn(name, v)` for one name, or for each name and member of a group."""

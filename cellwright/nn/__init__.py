@@ -1,6 +1,7 @@
 """What a PyTorch user touches: cells with weights, layers over sequences, the choice of a target, `check_grads`."""
 
-from .cell import Cell, GRUCell, LSTMCell, RNNCell
+from .built_in import CELLS, GRUCell, LSTMCell, RNNCell
+from .cell import Cell
 from .check import check_grads
 from .generation import stepper
 from .layers import GRU, LSTM, RNN
@@ -8,6 +9,7 @@ from .recurrent import Recurrent
 from .scan import available_targets, cache_report, current_target, use_target
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
     "RNN",
