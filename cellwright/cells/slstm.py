@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..errors import OptionError
 from ..lang import Equations
 from ..lang.functions import exp, maximum, sigmoid, softplus, tanh, where
 
@@ -14,9 +15,10 @@ class SLSTM(Equations):
 
     For: revising what is stored: a large i' makes all that came before small, where an LSTM can only add to it.
 
-    Shapes: x [I], h, c, n, m [H]; weight_ih = W [4H, I], weight_hh = R [4H, H], biases [4H], in the order i f z o.
+    Shapes: x [I], h, c, n, m [H]; weight_ih = W [4H, I], weight_hh = R [4H, H / heads], biases [4H], order i f z o.
 
     Options:
+        heads: blocks of units, each of which sees the h of its own block only. It must divide H.
         exp_forget: f = exp(f') in place of sigmoid(f').
         forget_bias: added to the initial bias of f; the paper's are 3 to 6.
 
@@ -26,13 +28,14 @@ class SLSTM(Equations):
     """
 
     states = "h c n m"
+    heads = 1
     exp_forget = False
     forget_bias = 0.0
 
     def step(self, x: Any, h: Any, c: Any, n: Any, m: Any) -> Any:
         """One step: the output, and the next cell state, normaliser and stabiliser."""
         w = self.linear("i f z o", x, starts={"f": self.forget_bias})
-        i, f, z, o = w + self.linear("i f z o", h)
+        i, f, z, o = w + self.linear("i f z o", h, heads=self.heads)
         # Where nothing is stored yet, n is 0 and m means nothing: take i' for both.
         kept = where(n > 0, m + (f if self.exp_forget else -softplus(-f)), i)
         m = maximum(kept, i)
@@ -40,3 +43,8 @@ class SLSTM(Equations):
         c = f * c + i * tanh(z)
         n = f * n + i
         return sigmoid(o) * c / n, c, n, m
+
+    def check(self) -> None:
+        """Heads that divide the units."""
+        if self.heads < 1 or self.hidden_size % self.heads:
+            raise OptionError(f"got heads={self.heads} with hidden_size={self.hidden_size}, expected a divisor of it")

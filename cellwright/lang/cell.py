@@ -66,6 +66,7 @@ class Definition:
             "results": self.results,
             "params": [
                 {"name": p.name, "slices": p.slices, "source": p.source, "starts": p.starts, "random": p.random}
+                | ({"heads": p.heads} if p.heads > 1 else {})
                 for p in self.params.values()
             ],
             "nodes": [[n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes],
@@ -176,15 +177,19 @@ class Equations:
         size: str = "hidden_size",
         bias: bool = True,
         starts: dict[str, float] | None = None,
+        heads: int = 1,
     ) -> Any:
         """Dense products W v + b, one slice of the weights per name: `i, f = self.linear("i f", x)`.
 
         The slices go to `weight_ih` and `bias_ih` when v does not depend on a state, else to `weight_hh` and
         `bias_hh`, or to `weight_{matrix}` and `bias_{matrix}`. `size` names an attribute of the cell that holds the
         number of rows of a slice. `starts` is added to the initial biases of the slices it names. matrix="ih" counts
-        as a product of the input even where v is an input that a state has changed.
+        as a product of the input even where v is an input that a state has changed. `heads` > 1 makes the matrices
+        block-diagonal: each of so many equal shares of the result sees its share of v only. The weights are the blocks,
+        [size, v's size / heads]; targets multiply by the whole matrix with its zeros, so a step costs what it costs
+        without heads.
         """
-        return self._now("linear").linear(names, v, matrix, size, bias, starts)
+        return self._now("linear").linear(names, v, matrix, size, bias, starts, heads)
 
     def scale(self, names: str, v: Any) -> Any:
         """Each unit times its own weight: p * v (peepholes, IndRNN)."""

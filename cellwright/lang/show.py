@@ -179,7 +179,7 @@ def _weights(definition: Definition) -> list[str]:
         for n in shape:
             numbers *= n
         total += numbers
-        width = f", {letter(param.source)}" if param.source else ""
+        width = f", {letter(param.source)}{f' / {param.heads}' * (param.heads > 1)}" if param.source else ""
         slices = "" if list(param.slices) == [param.name] else f"{_symbol(param.name)}: {' '.join(param.slices)}"
         rows.append((param.name, f"[{height}{width}]", f"{numbers:,}", slices))
     return [*_aligned(rows), f"  {total:,} parameters"]

@@ -251,14 +251,26 @@ class Tracer:
         return Symbol(self.graph, self.graph.add(Node(op, size=size, name=name, part=part)))
 
     def declare(
-        self, name: str, part: str, size: str, source: str | None, start: float = 0.0, random: bool = True
+        self,
+        name: str,
+        part: str,
+        size: str,
+        source: str | None,
+        start: float = 0.0,
+        random: bool = True,
+        heads: int = 1,
     ) -> None:
         """Add the slice `part` to the weights `name`; the same slice again means the same weights."""
         if size not in self.graph.sizes:
             raise CellError(f"{name} got the size {size!r}, expected one of {', '.join(self.graph.sizes)}")
         if not name.isidentifier() or not part.isidentifier():
             raise CellError(f"got the weight name {name!r}, slice {part!r}; expected names like those of variables")
-        param = self.params.setdefault(name, Param(name, {}, source, random=random))
+        param = self.params.setdefault(name, Param(name, {}, source, random=random, heads=heads))
+        if param.heads != heads:
+            raise CellError(f"{name} got heads={heads}, but it was declared with {param.heads}; name another matrix")
+        if heads < 1 or any(self.graph.sizes[s] % heads for s in (size, source) if s and heads > 1):
+            units = " x ".join(str(self.graph.sizes[s]) for s in (size, source or ONE))
+            raise CellError(f"{name} got heads={heads} for {units} units, expected a number that divides both")
         if (param.source is None) != (source is None) or (
             source is not None and param.source is not None and not self.graph.same_size(param.source, source)
         ):
@@ -272,7 +284,14 @@ class Tracer:
             param.starts[part] = float(start)
 
     def linear(
-        self, names: str, v: Any, matrix: str | None, size: str, bias: bool, starts: dict[str, float] | None
+        self,
+        names: str,
+        v: Any,
+        matrix: str | None,
+        size: str,
+        bias: bool,
+        starts: dict[str, float] | None,
+        heads: int = 1,
     ) -> Symbol | Group:
         """One dense product, W v + b, one slice per name."""
         v = self.one_symbol("linear", names, v)
@@ -288,7 +307,7 @@ class Tracer:
                 )
         result = []
         for part in self.split(names):
-            self.declare(f"weight_{matrix}", part, size, v.size)
+            self.declare(f"weight_{matrix}", part, size, v.size, heads=heads)
             if biased:
                 self.declare(f"bias_{matrix}", part, size, None, (starts or {}).get(part, 0.0))
             name, b = f"weight_{matrix}", f"bias_{matrix}" if biased else ""

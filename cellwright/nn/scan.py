@@ -13,6 +13,7 @@ from torch import Tensor
 from ..emit import to_torch
 from ..errors import TargetError
 from ..lang import Definition, Plan, show, with_reset, with_valid
+from .weights import whole
 
 try:
     from ..emit import to_cpu
@@ -89,12 +90,13 @@ class Program:
         self.definition = definition
         # Graphs of torch.compile name the cell by this; a string of long standing costs their guards nothing.
         self.form = json.dumps(definition.to_json(), separators=(",", ":"))
+        self.has_heads = any(param.heads > 1 for param in definition.params.values())
         self._plans: dict[tuple[bool, bool], Plan] = {}
         self._compiled: dict[bool, to_cpu.Program] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled code belongs to this process.
-        return {"definition": self.definition, "form": self.form, "_plans": {}, "_compiled": {}}
+        return self.__dict__ | {"_plans": {}, "_compiled": {}}
 
     def plan(self, reset: bool, valid: bool) -> Plan:
         """The plan with the masks that are in use."""
@@ -177,6 +179,8 @@ def scan(
             one before it, in either direction of time.
         every: also give all states after every step.
     """
+    if program.has_heads:
+        weights = whole(program.definition, weights)
     like = next(iter(state.values()))
     T = x.shape[0]  # len(x) would tie a graph of torch.export to this number
     traced = torch.compiler.is_compiling()
