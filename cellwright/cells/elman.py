@@ -8,6 +8,8 @@ from ..lang import ACTIVATIONS, Equations
 class Elman(Equations):
     """h_t = f(W x_t + b + R h_{t-1} + b')
 
+    For: short memories at the least cost, and a measure for what gates are worth.
+
     Shapes: x [I], h [H]; weight_ih = W [H, I], weight_hh = R [H, H], biases [H].
 
     Options:

@@ -50,13 +50,15 @@ class LSTM(Equations):
             a = w + self.norm(gates, self.linear(gates, h, bias=False), together="norm_hh")
         else:
             a = self.linear(gates, x, matrix="ih", starts=starts) + self.linear(gates, h)
-        f, g, o = a[-3:]
-        f = sigmoid(f + peep("p_f", c))
-        i = 1 - f if self.coupled else sigmoid(a[0] + peep("p_i", c))
-        g = tanh(g)
+        if self.coupled:
+            f = sigmoid(a[0] + peep("p_f", c))
+            i = 1 - f
+        else:
+            i, f = sigmoid(a[0] + peep("p_i", c)), sigmoid(a[1] + peep("p_f", c))
+        g = tanh(a[-2])
         c = f * c + i * g
         c = clamp(c, -self.cell_clip, self.cell_clip) if self.cell_clip else c
-        o = sigmoid(o + peep("p_o", c))
+        o = sigmoid(a[-1] + peep("p_o", c))
         h = o * tanh(self.norm("norm_c", c) if self.layer_norm else c)
         if self.proj_size:
             h = self.linear("r", h, matrix="hr", size="proj_size", bias=False)

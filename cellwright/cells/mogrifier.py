@@ -10,8 +10,8 @@ from .lstm import LSTM
 class MogrifierLSTM(LSTM):
     """x <- 2 sigmoid(Q_k h) x for k = 1, 3, ...,  h <- 2 sigmoid(Q_k x) h for k = 2, 4, ...,  then LSTM(x, h, c)
 
-    For: language models on little data, where it is better than an LSTM by far; at up to `rounds` more products per
-    step, one after the other, and x can no longer be multiplied for all steps at once.
+    For: language models on little data. It costs `rounds` more products per step, one after the other, and x can no
+    longer be multiplied for all steps at once.
 
     Shapes: those of `LSTM`; weight_q1, weight_q3, ... [I, H], weight_q2, weight_q4, ... [H, I], without biases.
 

@@ -12,7 +12,7 @@ class RHN(Equations):
 
     with s_0 = h_{t-1} and h_t = s_depth.
 
-    For: more computation per step, with a way through it that the gradient can take; strong language models.
+    For: more computation per step, with a way through it that the gradient can take.
 
     Shapes: x [I], h [H]; weight_ih = W [2H, I] meets the first layer only, weight_hh = R_1 [2H, H], weight_hh_2 = R_2,
     ... likewise; biases [2H]; in the order n t.

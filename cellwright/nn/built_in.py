@@ -1,4 +1,4 @@
-"""The cells of `cellwright.cells`, each as a class that owns its weights: `MGUCell` of `cells.MGU`, and so on."""
+"""The cells of `cellwright.cells`, each as a class that owns its weights: `LSTMCell` of `cells.LSTM`, and so on."""
 
 from .. import cells
 from ..lang import Equations

@@ -131,14 +131,8 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
 
     def call(values: dict[str, Tensor]) -> Any:
         inputs = group("input", values) | fixed
-        return run(
-            plan,
-            whole(definition, group("weights", values)),
-            inputs,
-            group("state", values),
-            reverse,
-            plan.backward.saved,
-        )
+        weights = whole(definition, group("weights", values))
+        return run(plan, weights, inputs, group("state", values), reverse, plan.backward.saved)
 
     def to_target(name: str, direction: Tensor) -> Tensor:
         kind, own = name.split(" ", 1)
