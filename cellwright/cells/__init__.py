@@ -47,7 +47,7 @@ CELLS: tuple[type[Equations], ...] = (
     MinGRU,
     MinLSTM,
 )
-# By the names of their files and classes in small letters; Elman's has the name that torch.nn gives it.
+# By the names of the classes in small letters; Elman's is the name that torch.nn gives it.
 BY_NAME = {"rnn" if kind is Elman else kind.__name__.lower(): kind for kind in CELLS}
 
 __all__ = [

@@ -20,7 +20,7 @@ class RHN(Equations):
     Options:
         depth: highway layers per step, each with a product that waits for the one before.
         coupled: False: a carry gate c = sigmoid(...) of its own in place of 1 - t; then n t c, [3H, ...].
-        transform_bias: added to the initial bias of t in each layer; the paper starts at -2 to -4, mostly carrying.
+        transform_bias: added to the initial bias of t in each layer; the paper starts below zero, mostly carrying.
 
     Source: J. G. Zilly et al., "Recurrent highway networks", ICML 2017. n, t, c are its h, t, c. Not to be confused
     with a stack of `depth` cells: the layers share one state, and only the first sees x.

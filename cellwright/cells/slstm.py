@@ -20,7 +20,7 @@ class SLSTM(Equations):
     Options:
         heads: blocks of units, each of which sees the h of its own block only. It must divide H.
         exp_forget: f = exp(f') in place of sigmoid(f').
-        forget_bias: added to the initial bias of f; the paper's are 3 to 6.
+        forget_bias: added to the initial bias of f.
 
     Source: M. Beck et al., "xLSTM: extended long short-term memory", NeurIPS 2024. As in its code, all states start at
     zero, and m_1 = i': whatever m was, there is nothing yet that it stands for. Its blocks also have convolutions,

@@ -267,10 +267,10 @@ class Tracer:
             raise CellError(f"got the weight name {name!r}, slice {part!r}; expected names like those of variables")
         param = self.params.setdefault(name, Param(name, {}, source, random=random, heads=heads))
         if param.heads != heads:
-            raise CellError(f"{name} got heads={heads}, but it was declared with {param.heads}; name another matrix")
-        if heads < 1 or any(self.graph.sizes[s] % heads for s in (size, source) if s and heads > 1):
+            raise CellError(f"{name} got heads={heads!r}, but it was declared with {param.heads}; name another matrix")
+        if not isinstance(heads, int) or heads < 1 or any(self.graph.sizes[s] % heads for s in (size, source) if s):
             units = " x ".join(str(self.graph.sizes[s]) for s in (size, source or ONE))
-            raise CellError(f"{name} got heads={heads} for {units} units, expected a number that divides both")
+            raise CellError(f"{name} got heads={heads!r} for {units} units, expected a number that divides both")
         if (param.source is None) != (source is None) or (
             source is not None and param.source is not None and not self.graph.same_size(param.source, source)
         ):

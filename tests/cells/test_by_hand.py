@@ -57,7 +57,7 @@ def lstm(w: Weights, x: Tensor, h: Tensor, c: Tensor) -> States:
 
 
 def gru(w: Weights, x: Tensor, h: Tensor) -> States:
-    """Ba et al. 2016, supplement, equations 21 to 24, with z the share of the past."""
+    """As in the supplement of Ba et al. 2016, with z the share of the past."""
     n = w.cell.hidden_size
     wx = x @ w["weight_ih"].t()
     rz = w.norm("norm_ih", wx[:, : 2 * n]) + w.norm("norm_hh", h @ w["weight_hh"][: 2 * n].t())
@@ -246,7 +246,7 @@ def test_qrnn_is_a_convolution_and_a_pooling(pooling: str, window: int) -> None:
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("exp_forget", [False, True])
 def test_slstm_without_its_stabiliser(heads: int, exp_forget: bool) -> None:
-    """From zero states, h is that of c and n with plain exponentials (Beck et al. 2024, equations 8 to 15)."""
+    """From zero states, h is that of c and n with plain exponentials (Beck et al. 2024)."""
     layer = nn.Recurrent(nn.CELLS["SLSTMCell"], 3, 6, heads=heads, exp_forget=exp_forget, dtype=F64)
     x = torch.randn(9, 2, 3, dtype=F64)
     R = layer.weight_hh_l0.view(4, heads, 6 // heads, 6 // heads)  # gate, head, unit, unit of the same head
