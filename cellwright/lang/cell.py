@@ -231,9 +231,9 @@ class Equations:
 
         def weighted(name: str, u: Symbol) -> Any:
             gain, shift = (f"{together or name}_gain", f"{together or name}_shift")
-            start = (starts or {}).get(name, 0.0)
-            scaled = u * tracer.vector(gain, u.size, 1.0, random=False, part=name)
-            return scaled + tracer.vector(shift, u.size, start, random=False, part=name)
+            start, part = (starts or {}).get(name, 0.0), name if together else ""
+            scaled = u * tracer.vector(gain, u.size, 1.0, random=False, part=part)
+            return scaled + tracer.vector(shift, u.size, start, random=False, part=part)
 
         if together:
             v = Group(over(list(v) if isinstance(v, Group) else [tracer.one_symbol("norm", names, v)]))
