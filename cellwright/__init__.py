@@ -66,12 +66,9 @@ if TYPE_CHECKING:
         Attentive,
         Cell,
         EmbeddingDropout,
-        GRUCell,
         LockedDropout,
-        LSTMCell,
         Recurrent,
         RecurrentDropout,
-        RNNCell,
         Trace,
         WeightDrop,
         Zoneout,
@@ -81,6 +78,26 @@ if TYPE_CHECKING:
         current_target,
         temporal_activation_regularisation,
         use_target,
+    )
+    from .nn.built_in import (
+        GreffLSTMCell,
+        GRUCell,
+        IndRNNCell,
+        JANETCell,
+        JordanCell,
+        LiGRUCell,
+        LSTMCell,
+        MGUCell,
+        MinGRUCell,
+        MinLSTMCell,
+        MogrifierLSTMCell,
+        MultiplicativeLSTMCell,
+        QRNNCell,
+        RHNCell,
+        RNNCell,
+        SLSTMCell,
+        SRUCell,
+        UGRNNCell,
     )
 
 __version__ = "0.1.0"
@@ -100,16 +117,31 @@ __all__ = [
     "Equations",
     "GRUCell",
     "GradientError",
+    "GreffLSTMCell",
+    "IndRNNCell",
     "InputError",
+    "JANETCell",
+    "JordanCell",
     "LSTMCell",
+    "LiGRUCell",
     "LockedDropout",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "MogrifierLSTMCell",
+    "MultiplicativeLSTMCell",
     "OptionError",
+    "QRNNCell",
+    "RHNCell",
     "RNNCell",
     "Recurrent",
     "RecurrentDropout",
     "RunError",
+    "SLSTMCell",
+    "SRUCell",
     "TargetError",
     "Trace",
+    "UGRNNCell",
     "WeightDrop",
     "Zoneout",
     "activation_regularisation",
@@ -148,7 +180,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module(".nn", __name__), name)
+        nn = importlib.import_module(".nn", __name__)
+        return nn.CELLS[name] if name in nn.CELLS else getattr(nn, name)
     raise AttributeError(f"module 'cellwright' has no attribute {name!r}")
 
 

@@ -35,10 +35,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Param:
-    """A weight of the cell: [sum of its slices' sizes, source] for a matrix, without `source` for a vector.
+    """A weight of the cell: [sum of its slices' sizes, source / heads] for a matrix, without `source` for a vector.
 
     `slices` maps each slice's name to its size, in order of rows. A slice starts at its value in `starts` (else 0),
-    plus a random value where `random` is true.
+    plus a random value where `random` is true. `heads`: each slice is so many blocks along the diagonal of a matrix
+    [size, source] that is zero elsewhere; only the blocks are weights, and targets are given the whole.
     """
 
     name: str
@@ -46,11 +47,12 @@ class Param:
     source: str | None = None
     starts: dict[str, float] = field(default_factory=dict)
     random: bool = True
+    heads: int = 1
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """The shape of the tensor, for these sizes."""
         rows = sum(sizes[s] for s in self.slices.values())
-        return (rows,) if self.source is None else (rows, sizes[self.source])
+        return (rows,) if self.source is None else (rows, sizes[self.source] // self.heads)
 
     def rows(self, part: str, sizes: dict[str, int]) -> tuple[int, int]:
         """First row and number of rows of one slice."""
@@ -193,6 +195,9 @@ def check_cell(graph: Graph, params: dict[str, Param], states: dict[str, str], r
     need(not any(n.op in ("grad", "linear_t") for n in graph.nodes), "it holds nodes of a gradient")
     for param in params.values():
         need(bool(param.slices), f"{param.name} has no slices")
+        units = [graph.sizes[size] for size in (param.source or ONE, *param.slices.values())]
+        whole = param.heads == 1 or (param.heads > 1 and not any(n % param.heads for n in units))
+        need(whole, f"{param.name} of {units} units has {param.heads} heads")
         need(set(param.starts) <= set(param.slices), f"{param.name} has starts for {list(param.starts)}")
 
 
@@ -225,6 +230,7 @@ def check_types(graph: Graph, params: dict[str, Param], results: Any) -> None:
     for param in params.values():
         need(param.name, str)
         need(param.random, bool)
+        need(param.heads, int)
         need(param.source, str, type(None))
         for part, size in param.slices.items():
             need(part, str)

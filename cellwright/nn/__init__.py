@@ -1,6 +1,7 @@
 """What a PyTorch user touches: cells with weights, layers over sequences, the choice of a target, `check_grads`."""
 
-from .cell import Cell, GRUCell, LSTMCell, RNNCell
+from .built_in import CELLS, GRUCell, LSTMCell, RNNCell
+from .cell import Cell
 from .check import check_grads
 from .generation import stepper
 from .layers import GRU, LSTM, RNN
@@ -18,6 +19,7 @@ from .wrappers import (
 )
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
     "RNN",

@@ -13,6 +13,7 @@ from ..errors import GradientError, OptionError
 from ..lang import Definition, Equations, Plan
 from .recurrent import Recurrent
 from .scan import Program
+from .weights import whole
 
 STEPS, BATCH = 4, 3
 STEP_SIZE = 1e-6
@@ -138,7 +139,12 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
 
     def call(values: dict[str, Tensor]) -> Any:
         inputs = group("input", values) | fixed
-        return run(plan, group("weights", values), inputs, group("state", values), reverse, plan.backward.saved)
+        weights = whole(definition, group("weights", values))
+        return run(plan, weights, inputs, group("state", values), reverse, plan.backward.saved)
+
+    def to_target(name: str, direction: Tensor) -> Tensor:
+        kind, own = name.split(" ", 1)
+        return whole(definition, group("weights", point) | {own: direction})[own] if kind == "weights" else direction
 
     def loss(values: dict[str, Tensor]) -> Tensor:
         states = call(values).states
@@ -149,7 +155,7 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
 
     with torch.no_grad():
         inputs, state = group("input", point) | fixed, group("state", point)
-        planned = run_back(plan, group("weights", point), inputs, state, call(point), seeds, reverse)
+        planned = run_back(plan, whole(definition, group("weights", point)), inputs, state, call(point), seeds, reverse)
     leaves = {name: value.clone().requires_grad_() for name, value in point.items()}
     total = loss(leaves)
     autograd: dict[str, Tensor | None] = dict.fromkeys(leaves)
@@ -166,7 +172,7 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
                 case,
                 name,
                 slope,
-                abs(_along(_named(planned, name), direction) - slope) / scale,
+                abs(_along(_named(planned, name), to_target(name, direction)) - slope) / scale,
                 abs(_along(autograd[name], direction) - slope) / scale,
             )
         )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .recurrent import Recurrent
 from .scan import compiled_programs
+from .weights import whole
 
 if TYPE_CHECKING:
     from ..emit.to_cpu import Stepper
@@ -27,7 +28,7 @@ def stepper(
     Returns:
         None where only layer by layer will do: another target, dtype or device, or equations that it does not take.
     """
-    weights = [layer._weights(k, "") for k in range(layer.num_layers)]
+    weights = [whole(definition, layer._weights(k, "")) for k, definition in enumerate(layer.definitions)]
     others = [output.weight, output.bias, *([] if symbols is None else [symbols])]
     if layer.bidirectional or layer.residual or output.bias is None or any(t.dtype != torch.float32 for t in others):
         return None

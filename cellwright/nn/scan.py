@@ -13,6 +13,7 @@ from torch import Tensor
 from ..emit import to_torch
 from ..errors import TargetError
 from ..lang import Definition, Plan, show, with_reset, with_valid
+from .weights import whole
 
 try:
     from ..emit import to_cpu
@@ -94,6 +95,7 @@ class Program:
         self.definition, self.masks = definition, definition.masks
         # Graphs of torch.compile name the cell by this; a string of long standing costs their guards nothing.
         self.form = json.dumps(definition.to_json(), separators=(",", ":"))
+        self.has_heads = any(param.heads > 1 for param in definition.params.values())
         self._plans: dict[tuple[bool, bool], Plan] = {}
         self._compiled: dict[bool, to_cpu.Program] = {}
 
@@ -188,6 +190,8 @@ def scan(
         every: also give all states after every step.
         named: also give the values that the equations name, at every step; the reference target computes them.
     """
+    if program.has_heads:
+        weights = whole(program.definition, weights)
     like = next(iter(state.values()))
     T = x.shape[0]  # len(x) would tie a graph of torch.export to this number
     traced = torch.compiler.is_compiling()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from ..lang import Definition
+from ..lang import Definition, Param
 
 
 def weights_of(module: nn.Module, definition: Definition, suffix: str = "") -> dict[str, Tensor]:
@@ -25,6 +25,21 @@ def new_parameters(
         name: nn.Parameter(torch.empty(param.shape(definition.sizes), device=device, dtype=dtype))
         for name, param in definition.params.items()
     }
+
+
+def whole(definition: Definition, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights as targets take them: matrices of several heads with the zeros outside of their blocks.
+
+    The only place that knows of them; gradients come back to the blocks through torch's autograd.
+    """
+    blocks = {name: param for name, param in definition.params.items() if param.heads > 1}
+    return {**weights, **{name: _with_zeros(param, weights[name], definition.sizes) for name, param in blocks.items()}}
+
+
+def _with_zeros(param: Param, weight: Tensor, sizes: dict[str, int]) -> Tensor:
+    """[sum of the slices, source] from [sum of the slices, source / heads]."""
+    slices = [weight.narrow(0, *param.rows(part, sizes)) for part in param.slices]
+    return torch.cat([torch.block_diag(*rows.chunk(param.heads)) for rows in slices])  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()

@@ -166,8 +166,9 @@ def test_weight_drop_is_an_lstm_with_other_weights(assert_close: Any) -> None:
     assert_close("of the input's", layer.weight_ih_l0.grad, other.weight_ih_l0.grad, 1e-13)
 
 
-def test_layer_norm_of_an_lstm(assert_close: Any) -> None:
-    layer = LSTM(3, 4, layer_norm=True, dtype=F64)
+def test_layer_norm_of_the_products_of_an_lstm(assert_close: Any) -> None:
+    # Of a class with an option of that name, the keyword would set the option.
+    layer = Recurrent([LSTMCell(3, 4, dtype=F64)], layer_norm=True)
     assert torch.equal(layer.gain_hh_l0, torch.ones(16, dtype=F64))
     with torch.no_grad():
         layer.gain_ih_l0.uniform_(0.5, 2)
@@ -235,7 +236,10 @@ def test_gradients(cell: str, wrapper: str) -> None:
     if "learn_initial_state" in options:
         slopes = [c.slope for c in report.checks if c.name == "weights initial_h" and "resets" in c.case]
         assert all(abs(slope) > 1e-3 for slope in slopes)  # it is there to be learned
-    assert ("weights gain_hh" in names) == ("layer_norm" in options)
+    own = "layer_norm" in CELLS[cell].defaults()  # in the cell's own way
+    assert ("weights norm_hh_gain" in names, "weights gain_hh" in names) == (
+        "layer_norm" in options and own, "layer_norm" in options and not own
+    )  # fmt: skip
     modes = {"eval" in check.case for check in report.checks}
     assert modes == ({True, False} if {"recurrent_dropout", "zoneout"} & set(options) else {False})
 
@@ -568,7 +572,8 @@ def test_a_cells_own_option_of_layer_norm_comes_first() -> None:
 
 
 def test_repr_names_the_wrappers() -> None:
-    assert repr(GRU(3, 4, zoneout=0.1, layer_norm=True)) == "GRU(GRU(3, 4), zoneout=Zoneout(0.1), layer_norm=True)"
+    assert repr(RNN(3, 4, zoneout=0.1, layer_norm=True)) == "RNN(Elman(3, 4), zoneout=Zoneout(0.1), layer_norm=True)"
+    assert repr(GRU(3, 4, layer_norm=True)) == "GRU(GRU(3, 4, layer_norm=True))"
     assert "zoneout=Zoneout(h=0.1)" in repr(GRU(3, 4, zoneout=Zoneout(h=0.1)))
 
 

@@ -1,5 +1,6 @@
 """The CPU target: a plan as one fused loop, compiled by LLVM for the processor that it runs on.
 
+flows     the plan, with every state made to pass through the loop
 passes    stages of the plan -> passes over memory
 vectors   the operations on vectors of float32
 builder, product, kernel          passes -> the text of a module

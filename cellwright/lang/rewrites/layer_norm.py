@@ -27,7 +27,7 @@ def with_layer_norm(definition: Definition, eps: float = 1e-5) -> Definition:
             raise OptionError(f"got layer_norm for {definition.name}, which has weights named {name} already")
         slices = definition.params[node.name].slices
         params[name] = Param(name, slices, None, dict.fromkeys(slices, 1.0), random=False)
-        unit = standardised(Symbol(graph, graph.add(replace(moved, bias=""))), eps)
+        (unit,) = standardised([Symbol(graph, graph.add(replace(moved, bias="")))], eps)
         value = unit * Symbol(graph, graph.add(Node("param", size=node.size, name=name, part=node.part)))
         if node.bias:
             value = value + Symbol(graph, graph.add(Node("param", size=node.size, name=node.bias, part=node.part)))
