@@ -6,7 +6,7 @@ The floors, each importing only from those below it:
     lang     1  from equations to a plan; knows no target, imports no torch
     cells    2  mathematics only: one short file per family
     emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
-    nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
+    nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
     tasks    4  data, model and metric: the character model
     train    4  the training loop, run folders
     app      5  the command line, generation, doctor
@@ -62,14 +62,23 @@ if TYPE_CHECKING:
         GRU,
         LSTM,
         RNN,
+        Attentive,
         Cell,
+        EmbeddingDropout,
         GRUCell,
+        LockedDropout,
         LSTMCell,
         Recurrent,
+        RecurrentDropout,
         RNNCell,
+        Trace,
+        WeightDrop,
+        Zoneout,
+        activation_regularisation,
         available_targets,
         check_grads,
         current_target,
+        temporal_activation_regularisation,
         use_target,
     )
 
@@ -80,21 +89,29 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attentive",
     "Cell",
     "CellError",
     "CellwrightError",
     "DataError",
     "Definition",
+    "EmbeddingDropout",
     "Equations",
     "GRUCell",
     "GradientError",
     "InputError",
     "LSTMCell",
+    "LockedDropout",
     "OptionError",
     "RNNCell",
     "Recurrent",
+    "RecurrentDropout",
     "RunError",
     "TargetError",
+    "Trace",
+    "WeightDrop",
+    "Zoneout",
+    "activation_regularisation",
     "available_targets",
     "check_grads",
     "clamp",
@@ -122,6 +139,7 @@ __all__ = [
     "sqrt",
     "sum_units",
     "tanh",
+    "temporal_activation_regularisation",
     "use_target",
     "where",
 ]

@@ -58,7 +58,7 @@ def start(config: CharLMConfig, out: Path, display: Display) -> bool:
     vocabulary = Vocabulary.build(corpus.text, config.level)
     cells, embed = definitions(config, len(vocabulary))
     torch.manual_seed(config.seed)
-    model = CharModel(cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout)
+    model = CharModel(cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout, **config.wrappers)
     task = CharLM(config, model, vocabulary, vocabulary.encode(corpus.text))
     trainer = _trainer(task, config, vocabulary, display)
     documents = {
@@ -125,7 +125,7 @@ def _open(path: Path, which: Which) -> tuple[Loaded, dict[str, Tensor], dict[str
         cells = [Definition.from_json(layer) for layer in layers]
     except (KeyError, TypeError, AttributeError, ValidationError, CellError) as error:
         raise RunError(f"{path} is not the run of a character model of this version: {error}; train again") from None
-    model = CharModel(cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout)
+    model = CharModel(cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout, **config.wrappers)
     return Loaded(run, config, vocabulary, model), tensors, counters
 
 
@@ -159,6 +159,7 @@ def _introduce(
         "one-hot input" if embed is None else f"embedding of {embed.embedding_dim}",
         *(["tied output"] if config.tie else []),
         f"dropout {config.dropout:g}",
+        *(f"{name.replace('_', ' ')} {rate:g}" for name, rate in config.wrappers.items()),
         f"{parameters:,} parameters",
     ]
     text = [

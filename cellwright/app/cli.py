@@ -103,6 +103,11 @@ def charlm(
     cell: Annotated[str, typer.Option(help="rnn, lstm, gru, or path/to/file.py:MyCell")] = _DEFAULT.cell,
     options: Options = None,
     dropout: Annotated[float, typer.Option(help="between layers and before the output")] = _DEFAULT.dropout,
+    recurrent_dropout: Annotated[
+        float, typer.Option(help="on the state's way to the next step, one mask per chunk and stream")
+    ] = _DEFAULT.recurrent_dropout,
+    zoneout: Annotated[float, typer.Option(help="how often a unit of a state stays as it was")] = _DEFAULT.zoneout,
+    weight_drop: Annotated[float, typer.Option(help="dropout of the recurrent weights")] = _DEFAULT.weight_drop,
     embed: Annotated[int, typer.Option(help="size of an embedding of the symbols; 0: one-hot input")] = _DEFAULT.embed,
     tie: Annotated[bool, typer.Option("--tie", help="the output's weight is the embedding's")] = _DEFAULT.tie,
     level: Annotated[str, typer.Option(metavar="char|byte", help="what a symbol is")] = _DEFAULT.level,

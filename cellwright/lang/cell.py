@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ..errors import CellError, CellwrightError, OptionError
-from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_types
-from .ops import apply
-from .trace import Symbol, Tracer, watch
+from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_initial, check_types
+from .trace import Symbol, Tracer, standardised, watch
 
 _RESERVED = ("input_size", "hidden_size", "with_bias", "bias", "linear", "scale", "norm", "step", "options", "check")
 _tracing = threading.RLock()  # a step may make another cell
@@ -21,7 +20,8 @@ class Definition:
     """The traced equations of a cell, as plain data: what every target and layer works from.
 
     `states` maps each state to the name of its size, `results` to the node of its next value; the first state is the
-    output. `params` are in the order in which a layer registers them.
+    output. `params` are in the order in which a layer registers them. `initial` names the weights that are the state
+    before the first step, by state; others begin with zero.
     """
 
     name: str
@@ -30,9 +30,11 @@ class Definition:
     results: dict[str, int]
     params: dict[str, Param]
     graph: Graph = field(repr=False)
+    initial: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self.graph, self.params, self.results.values())
+        check_initial(self.params, self.states, self.initial)
         check_cell(self.graph, self.params, self.states, self.results)
 
     @property
@@ -54,6 +56,15 @@ class Definition:
         """The number of units of one state."""
         return self.sizes[self.states[state]]
 
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The inputs besides x, in the order in which rewrites have added them. No gradient flows to them."""
+        return tuple(name for name in self.graph.find("input") if name != "x")
+
+    def names(self) -> dict[int, str]:
+        """The values within a step that the author has named, by node; a state's name means its next value."""
+        return {i: name for i, name in self.graph.labels.items() if name not in self.states}
+
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; `from_json` reads it back."""
         return {
@@ -69,6 +80,7 @@ class Definition:
             ],
             "nodes": [[n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes],
             "labels": {str(k): v for k, v in self.graph.labels.items()},
+            "initial": self.initial,
         }
 
     @classmethod
@@ -82,10 +94,11 @@ class Definition:
             params = {p["name"]: Param(**p) for p in data["params"]}
             graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, labels)
             name, options, states, results = (data[k] for k in ("name", "options", "states", "results"))
+            initial = dict(data.get("initial", {}))
             if not isinstance(name, str) or not isinstance(options, dict) or not isinstance(states, dict):
                 raise TypeError(f"name {name!r}, options {options!r}, states {states!r}")
             check_types(graph, params, results)
-            return cls(name, options, states, results, params, graph)
+            return cls(name, options, states, results, params, graph, initial)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise CellError(f"got a damaged definition of a cell ({error!r}), expected what to_json() wrote") from error
 
@@ -200,10 +213,7 @@ class Equations:
         tracer = self._now("norm")
 
         def one(name: str, u: Symbol) -> Symbol:
-            count = Symbol(u.graph, u.graph.add(Node("count", name=u.size)))
-            centred = u - apply("sum", u) / count
-            variance = apply("sum", centred * centred) / count
-            unit = centred * (1.0 / apply("sqrt", variance + eps))  # one division per row, also on the way back
+            unit = standardised(u, eps)
             gain = tracer.vector(f"{name}_gain", u.size, start=1.0, random=False)
             result: Symbol = unit * gain + tracer.vector(f"{name}_shift", u.size, random=False)
             return result

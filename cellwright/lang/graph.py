@@ -189,12 +189,19 @@ def check_cell(graph: Graph, params: dict[str, Param], states: dict[str, str], r
     for state, i in results.items():
         need(graph.same_size(graph.nodes[i].size, states[state]), f"the next {state} has another size than {state}")
     inputs = {n.name: n.size for n in graph.nodes if n.op == "input"}
-    need(inputs.pop("x", None) == "input_size", "its input x has another size than input_size")
-    need(all(size == ONE for size in inputs.values()), f"its further inputs are {inputs}, expected single numbers")
+    need(inputs.get("x") == "input_size", "its input x has another size than input_size")
     need(not any(n.op in ("grad", "linear_t") for n in graph.nodes), "it holds nodes of a gradient")
     for param in params.values():
         need(bool(param.slices), f"{param.name} has no slices")
         need(set(param.starts) <= set(param.slices), f"{param.name} has starts for {list(param.starts)}")
+
+
+def check_initial(params: dict[str, Param], states: dict[str, str], initial: dict[str, str]) -> None:
+    """Raise CellError unless `initial` names a vector of weights for each state that begins with one."""
+    for state, name in initial.items():
+        param = params.get(name)
+        if param is None or param.source is not None or param.slices != {name: states.get(state)}:
+            raise CellError(f"the state {state!r} begins with {name!r}, which is no vector of its size")
 
 
 def check_types(graph: Graph, params: dict[str, Param], results: Any) -> None:

@@ -232,6 +232,15 @@ class Group(Operators, tuple[Symbol, ...]):
         return Group(apply(name, *members) for members in zip(*rows, strict=True))
 
 
+def standardised(v: Symbol, eps: float) -> Symbol:
+    """(v - mean) / sqrt(variance + eps), over the units."""
+    count = Symbol(v.graph, v.graph.add(Node("count", name=v.size)))
+    centred = v - apply("sum", v) / count
+    # One division per row, also on the way back.
+    result: Symbol = centred * (1.0 / apply("sqrt", apply("sum", centred * centred) / count + eps))
+    return result
+
+
 def letter(size: str) -> str:
     """The letter that papers use for a size."""
     known = {"input_size": "I", "hidden_size": "H", "proj_size": "P", ONE: "1"}

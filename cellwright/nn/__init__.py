@@ -4,23 +4,42 @@ from .cell import Cell, GRUCell, LSTMCell, RNNCell
 from .check import check_grads
 from .generation import stepper
 from .layers import GRU, LSTM, RNN
-from .recurrent import Recurrent
+from .recurrent import Recurrent, Trace
 from .scan import available_targets, bfloat16_report, cache_report, current_target, use_target
+from .wrappers import (
+    Attentive,
+    EmbeddingDropout,
+    LockedDropout,
+    RecurrentDropout,
+    WeightDrop,
+    Zoneout,
+    activation_regularisation,
+    temporal_activation_regularisation,
+)
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attentive",
     "Cell",
+    "EmbeddingDropout",
     "GRUCell",
     "LSTMCell",
+    "LockedDropout",
     "RNNCell",
     "Recurrent",
+    "RecurrentDropout",
+    "Trace",
+    "WeightDrop",
+    "Zoneout",
+    "activation_regularisation",
     "available_targets",
     "bfloat16_report",
     "cache_report",
     "check_grads",
     "current_target",
     "stepper",
+    "temporal_activation_regularisation",
     "use_target",
 ]

@@ -29,10 +29,13 @@ def new_parameters(
 
 @torch.no_grad()
 def initialise(definition: Definition, weights: Mapping[str, Tensor]) -> None:
-    """U(-1/sqrt(H), 1/sqrt(H)), as in torch.nn, plus what the equations add to the start of single slices."""
+    """U(-1/sqrt(H), 1/sqrt(H)), as in torch.nn, plus what the equations add to the start of single slices.
+
+    weights: those to start, by name.
+    """
     bound = 1 / math.sqrt(definition.sizes["hidden_size"])
-    for name, param in definition.params.items():
-        weight = weights[name]
+    for name, weight in weights.items():
+        param = definition.params[name]
         if param.random:
             weight.uniform_(-bound, bound)
         else:

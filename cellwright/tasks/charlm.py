@@ -38,7 +38,7 @@ class CharModel(nn.Module):
 
     `definitions`: one cell per layer. `symbols`: V. `embed`: size of the embedding, 0 for one-hot input. `tie`: the
     output's weight is the embedding's, whose size must be that of the last layer's output. `dropout`: on the
-    embedding, between the layers and before the output.
+    embedding, between the layers and before the output. `wrappers`: keywords of `Recurrent`, such as zoneout=0.1.
     """
 
     def __init__(
@@ -49,11 +49,12 @@ class CharModel(nn.Module):
         embed: int = 0,
         tie: bool = False,
         dropout: float = 0.0,
+        **wrappers: Any,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(symbols, embed) if embed else None
         # Between layers: with one of them there is no such place, and Recurrent warns of that.
-        self.recurrent = Recurrent(list(definitions), dropout=dropout if len(definitions) > 1 else 0.0)
+        self.recurrent = Recurrent(list(definitions), dropout=dropout if len(definitions) > 1 else 0.0, **wrappers)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(definitions[-1].output_size, symbols)
         if tie:

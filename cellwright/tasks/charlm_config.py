@@ -35,6 +35,9 @@ class CharLMConfig(BaseModel):
     hidden: PositiveInt = 128
     layers: PositiveInt = 2
     dropout: Part = 0.0
+    recurrent_dropout: Part = 0.0
+    zoneout: Part = 0.0
+    weight_drop: Part = 0.0
     embed: NonNegativeInt = 0  # 0: one-hot input
     tie: bool = False
 
@@ -63,6 +66,12 @@ class CharLMConfig(BaseModel):
     def warmup_steps(self) -> int:
         """The steps over which the learning rate rises."""
         return min(100, self.steps // 10) if self.warmup is None else self.warmup
+
+    @property
+    def wrappers(self) -> dict[str, float]:
+        """The keywords of the recurrent layers that are not zero."""
+        names = ("recurrent_dropout", "zoneout", "weight_drop")
+        return {name: rate for name in names if (rate := getattr(self, name))}
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> "CharLMConfig":
