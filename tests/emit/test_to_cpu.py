@@ -20,7 +20,7 @@ import cellwright
 from cellwright import Cell, Equations, Recurrent, TargetError, tanh
 from cellwright.cells import Elman
 from cellwright.emit import to_cpu
-from cellwright.emit.to_cpu import Program, build, machine, scan
+from cellwright.emit.to_cpu import Program, build, machine, scan, trial
 from cellwright.emit.to_cpu.memory import Arguments
 from cellwright.lang import ACTIVATIONS, Plan
 from cellwright.lang.ops import ROWS, Op, apply
@@ -502,7 +502,8 @@ def test_the_cache_is_shared_by_processes_that_start_at_once(tmp_path: Path) -> 
     assert [r.returncode for r in runs] == [0] * 4, results
     assert len({out for out, _ in results}) == 1
     entries = sorted((tmp_path / "cache").iterdir())
-    assert len(entries) == 4  # before the loop, forward, back, weight gradients; x wants none
+    tried = bool(trial.settled(machine.this_machine()).tiles)  # one more where there are tiles
+    assert len(entries) == 4 + tried  # before the loop, forward, back, weight gradients; x wants none
     assert all(e.suffix == ".o" for e in entries)
 
 

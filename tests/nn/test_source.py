@@ -36,7 +36,8 @@ def test_it_is_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
     def load(recipe: str, text: Callable[[], str], machine: Any) -> int:
-        compiled.append(text())
+        if recipe != "trial":  # of tiles, where there are such
+            compiled.append(text())
         return real(recipe, text, machine)
 
     real = build.load
