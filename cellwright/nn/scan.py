@@ -189,7 +189,7 @@ def scan(
         if reverse:
             # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-        inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
+        inputs["reset"] = reset.unsqueeze(-1).to(like.dtype).contiguous()  # kernels go by rows of [T, B]
     if not T or not x.shape[0]:
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.

@@ -116,7 +116,8 @@ def test_resets_follow_the_layout_of_the_input() -> None:
     layer, first = LSTM(3, 4), LSTM(3, 4, batch_first=True)
     first.load_state_dict(layer.state_dict())
     x, reset = torch.randn(5, 2, 3), torch.rand(5, 2) < 0.5
-    assert torch.equal(layer(x, reset=reset)[0], first(x.transpose(0, 1), reset=reset.t())[0].transpose(0, 1))
+    for laid_out in (reset.t(), reset.t().contiguous()):
+        assert torch.equal(layer(x, reset=reset)[0], first(x.transpose(0, 1), reset=laid_out)[0].transpose(0, 1))
     assert torch.equal(layer(x[:, 0], reset=reset[:, 0])[0], layer(x[:, :1], reset=reset[:, :1])[0][:, 0])
 
 
