@@ -1,0 +1,301 @@
+"""ONNX models as modules of torch: RNN, LSTM and GRU become layers of this package, `Scan` a loop over its body."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CellwrightError, DataError, InputError
+from .onnx_file import load, place_of, tensor_of, torch_type
+from .onnx_functions import FUNCTIONS, SINCE
+from .onnx_layers import ATTRIBUTES, WEIGHTS, Recurrence
+from .onnx_package import package
+
+Values = dict[str, Tensor]
+# From a node's inputs (None: left away) and all values that it can see, to its outputs.
+Call = Callable[[list[Tensor | None], Values], Sequence[Tensor]]
+
+
+def from_onnx(source: Any) -> "OnnxModel":
+    """An ONNX model as a module of torch, with its weights as parameters; needs the package onnx.
+
+    Every RNN, LSTM and GRU node becomes one `cellwright.Recurrent` per direction, under `model.layers`, with every
+    attribute that these operators have. `Scan` runs its body step by step in torch. Around them are the usual
+    operators for shapes, arithmetic and reductions.
+
+    Args:
+        source: the path of a file (its external data must lie in its folder), bytes, or an `onnx.ModelProto`.
+
+    Returns:
+        The module. DataError: the file is damaged, or holds what is not supported; the message names the node and the
+        attribute. Nothing in the file is executed.
+    """
+    return OnnxModel(load(source))
+
+
+class OnnxModel(nn.Module):
+    """A graph of ONNX operators: call it with its inputs in their order, or by name.
+
+    Attributes:
+        inputs, outputs: their names, in order.
+        layers: the recurrent nodes; `layers[name].layers` is a `Recurrent` for each direction.
+        weights: the floating weights of all other nodes.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.layers, self.weights = nn.ModuleDict(), nn.ParameterDict()
+        self._opset, self._count = _opset(model), 0
+        held = {tensor.name for tensor in model.graph.initializer}  # older models list their weights as inputs, too
+        self._declared = {v.name: _declared(v) for v in model.graph.input if v.name not in held}
+        self.inputs = tuple(self._declared)
+        self.outputs = tuple(v.name for v in model.graph.output)
+        self._main = Block(self, model.graph, {})
+
+    def forward(self, *given: Tensor, **named: Tensor) -> Any:
+        """Run the model: one tensor per input. Returns the output, or a tuple of all outputs in their order."""
+        if len(given) > len(self.inputs):
+            raise InputError(f"got {len(given)} inputs, expected {len(self.inputs)}: {', '.join(self.inputs)}")
+        values = dict(zip(self.inputs, given, strict=False))
+        for name, value in named.items():
+            if name not in self.inputs or name in values:
+                raise InputError(f"got the input {name!r}, expected each of {', '.join(self.inputs)} once")
+            values[name] = value
+        for name, (dtype, shape) in self._declared.items():
+            _check_input(name, values.get(name), dtype, shape)
+        found = self._main.run(values, {})
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def hold(self, name: str, value: Tensor) -> Callable[[], Tensor]:
+        """Keep a constant: what is floating and no single number is a weight. The result gives its present value."""
+        if value.is_floating_point() and value.dim():
+            key = _key(name, self.weights)
+            self.weights[key] = nn.Parameter(value)
+            return lambda: self.weights[key]
+        self._count += 1
+        key = f"constant_{self._count}"
+        self.register_buffer(key, value, persistent=False)
+        return lambda: getattr(self, key)  # type: ignore[no-any-return]
+
+
+class Block:
+    """A graph, or the body of a `Scan`, ready to run. `around`: the constants of the graphs that it stands in."""
+
+    def __init__(self, model: OnnxModel, graph: Any, around: Mapping[str, Tensor]) -> None:
+        own = {tensor.name: tensor_of(tensor) for tensor in graph.initializer}
+        nodes = []
+        for node in graph.node:
+            if node.op_type == "Constant" and node.output[0]:
+                own[node.output[0]] = _constant(node)
+            else:
+                nodes.append(node)
+        constants = {**around, **own}
+        self.inputs = tuple(v.name for v in graph.input if v.name not in own)
+        self.outputs = tuple(v.name for v in graph.output)
+        self._calls = [
+            (place_of(n), _call(model, n, constants), _read_by(n, constants), tuple(n.output)) for n in nodes
+        ]
+        used = {name for n in nodes for name in _uses(n, constants)} | set(self.outputs)
+        self._held = {name: model.hold(name, value) for name, value in own.items() if name in used}
+
+    def run(self, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
+        """The outputs, from the inputs by name and the values of the graphs around."""
+        values = around | {name: value() for name, value in self._held.items()} | inputs
+        for place, call, reads, outputs in self._calls:
+            try:
+                found = call([values[name] if name else None for name in reads], values)
+            except CellwrightError as error:
+                raise InputError(f"{place}: {error}") from None
+            except (ArithmeticError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+                raise InputError(f"{place}: {str(error).strip()}") from error
+            if any(outputs[len(found) :]):
+                raise InputError(f"{place}: it gives {len(found)} output(s), the model asks for {len(outputs)}")
+            values.update((name, value) for name, value in zip(outputs, found, strict=False) if name)
+        return [values[name] for name in self.outputs]
+
+
+def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
+    """How to run one node. DataError: the operator, an attribute or a type of it is not supported."""
+    place, op, attributes = place_of(node), node.op_type, _attributes(node)
+    if node.domain not in ("", "ai.onnx") or op not in (*FUNCTIONS, *ATTRIBUTES, "Scan"):
+        raise DataError(f"{place}: this operator is not supported; expected {', '.join([*ATTRIBUTES, 'Scan'])} "
+                        f"and {', '.join(FUNCTIONS)}")  # fmt: skip
+    if model._opset < SINCE.get(op, 1):
+        raise DataError(f"{place}: got the operator of opset {model._opset}, expected opset {SINCE[op]} or newer")
+    if op in FUNCTIONS:
+        function = FUNCTIONS[op]
+        _check_attributes(place, attributes, _known(function))
+        return lambda given, values: _several(function(*given, **attributes))
+    if op in ATTRIBUTES:
+        _check_attributes(place, attributes, ATTRIBUTES[op])
+        names = [node.input[k] if k < len(node.input) else "" for k in WEIGHTS[op]]
+        fixed = all(name in constants or not name for name in names)
+        weights = [constants.get(name) for name in names] if fixed else None
+        layer = model.layers[_key(node.name or op, model.layers)] = Recurrence(place, op, attributes, weights)
+        return lambda given, values: layer(*given)
+    _check_attributes(place, attributes, _LOOP)
+    return Loop(Block(model, attributes["body"], constants), attributes, place)
+
+
+def _read_by(node: Any, constants: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The inputs that a node reads when it runs: not the weights that became those of a layer."""
+    names = list(node.input)
+    places = [k for k in WEIGHTS.get(node.op_type, ()) if k < len(names)]
+    if all(names[k] in constants or not names[k] for k in places):
+        for k in places:
+            names[k] = ""
+    return tuple(names)
+
+
+def _uses(node: Any, constants: Mapping[str, Tensor]) -> set[str]:
+    """Every name that a node and the graphs inside it read."""
+    found = set(_read_by(node, constants))
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.update(v.name for v in attribute.g.output)
+            for inner in attribute.g.node:
+                found |= _uses(inner, constants)
+    return found
+
+
+_LOOP = (
+    "body", "num_scan_inputs", "scan_input_axes", "scan_input_directions", "scan_output_axes", "scan_output_directions",
+)  # fmt: skip
+
+
+class Loop:
+    """A `Scan`: its body at every step, with the states of the step before."""
+
+    def __init__(self, body: Block, attributes: Mapping[str, Any], place: str) -> None:
+        self.body, self.scanned = body, int(attributes["num_scan_inputs"])
+        self.states = len(body.inputs) - self.scanned
+        results = len(body.outputs) - self.states
+        if self.scanned < 1 or self.states < 0 or results < 0:
+            raise DataError(f"{place}, attribute 'num_scan_inputs': got {self.scanned}, but the body has "
+                            f"{len(body.inputs)} inputs and {len(body.outputs)} outputs")  # fmt: skip
+
+        def each(name: str, count: int, allowed: Sequence[int] | None) -> list[int]:
+            values = list(attributes.get(name) or [0] * count)
+            if len(values) != count or (allowed is not None and not set(values) <= set(allowed)):
+                raise DataError(f"{place}, attribute {name!r}: got {values}, expected {count} numbers"
+                                + (f" of {list(allowed)}" if allowed else ""))  # fmt: skip
+            return values
+
+        self.axes = each("scan_input_axes", self.scanned, None)
+        self.backwards = each("scan_input_directions", self.scanned, (0, 1))
+        self.output_axes = each("scan_output_axes", results, None)
+        self.prepends = each("scan_output_directions", results, (0, 1))
+
+    def __call__(self, given: list[Tensor | None], values: Values) -> list[Tensor]:
+        """The states after the last step, then what was collected at every step."""
+        full = [v for v in given if v is not None]
+        if len(full) != len(self.body.inputs):
+            raise InputError(f"got {len(full)} inputs, the body takes {len(self.body.inputs)}")
+        states = full[: self.states]
+        sequences = [x.movedim(axis, 0) for x, axis in zip(full[self.states :], self.axes, strict=True)]
+        T = len(sequences[0])
+        if any(len(x) != T for x in sequences):
+            raise InputError(f"got sequences of {', '.join(str(len(x)) for x in sequences)} steps, expected as many")
+        rows = [x.flip(0) if back else x for x, back in zip(sequences, self.backwards, strict=True)]
+        rows = rows if T else [x.new_zeros(1, *x.shape[1:]) for x in rows]  # for the shapes
+        collected: list[list[Tensor]] = [[] for _ in self.output_axes]
+        after = states
+        for t in range(max(T, 1)):
+            now = dict(zip(self.body.inputs, [*after, *(x[t] for x in rows)], strict=True))
+            found = self.body.run(now, values)
+            after = found[: self.states]
+            for into, value in zip(collected, found[self.states :], strict=True):
+                into.append(value)
+        outputs = []
+        for steps, axis, prepends in zip(collected, self.output_axes, self.prepends, strict=True):
+            result = torch.stack(steps[::-1] if prepends else steps)[:T]
+            outputs.append(result.movedim(0, axis))
+        return [*(after if T else states), *outputs]
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    """A node's attributes by name, with bytes as text."""
+    onnx, found = package(), {}
+    for attribute in node.attribute:
+        if attribute.ref_attr_name or attribute.type in (
+            onnx.AttributeProto.TYPE_PROTO, onnx.AttributeProto.TYPE_PROTOS
+        ):  # fmt: skip
+            raise DataError(f"{place_of(node)}, attribute {attribute.name!r}: its kind of value is not supported")
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        elif isinstance(value, (list, tuple)) or hasattr(value, "__len__"):
+            value = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value]
+        found[attribute.name] = value
+    return found
+
+
+def _check_attributes(place: str, attributes: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in attributes:
+        if name not in known:
+            expected = f"expected {', '.join(known)}" if known else "expected none"
+            raise DataError(f"{place}, attribute {name!r}: it is not supported; {expected}")
+
+
+def _known(function: Callable[..., Any]) -> list[str]:
+    """The attributes that a function takes."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # torch's own functions take inputs only
+        return []
+    return [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+
+
+def _constant(node: Any) -> Tensor:
+    """The value of a Constant node."""
+    attributes = _attributes(node)
+    kinds = ("value", "value_float", "value_floats", "value_int", "value_ints")
+    _check_attributes(place_of(node), attributes, kinds)
+    result: Tensor = FUNCTIONS["Constant"](**attributes)
+    return result
+
+
+def _several(value: Any) -> Sequence[Tensor]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _opset(model: Any) -> int:
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    raise DataError("the model has no opset of ONNX's own operators")
+
+
+def _declared(value: Any) -> tuple[torch.dtype, list[int | None] | None]:
+    """Type and shape of an input; None: free."""
+    if not value.type.HasField("tensor_type"):
+        raise DataError(f"the input {value.name!r} is no tensor; expected tensors only")
+    tensor = value.type.tensor_type
+    dtype = torch_type(tensor.elem_type, f"the input {value.name!r}")
+    if not tensor.HasField("shape"):
+        return dtype, None
+    return dtype, [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+
+
+def _check_input(name: str, value: Any, dtype: torch.dtype, shape: list[int | None] | None) -> None:
+    if not isinstance(value, Tensor):
+        raise InputError(f"got {type(value).__name__} for the input {name!r}, expected a tensor")
+    # A module may be moved to another floating dtype.
+    if value.dtype != dtype and not (value.is_floating_point() and dtype.is_floating_point):
+        raise InputError(f"got the input {name!r} of {value.dtype}, expected {dtype}")
+    if shape is not None and (
+        value.dim() != len(shape) or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True))
+    ):
+        want = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(f"got the input {name!r} of shape {list(value.shape)}, expected [{want}]")
+
+
+def _key(name: str, taken: Any) -> str:
+    """A name for a module or a parameter that is not in use: torch allows no dots."""
+    base = name.replace(".", "_") or "unnamed"
+    key, k = base, 1
+    while key in taken or hasattr(taken, key):
+        key, k = f"{base}_{k}", k + 1
+    return key
