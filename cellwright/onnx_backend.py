@@ -30,11 +30,21 @@ class Prepared:
         rows = [] if isinstance(inputs, dict) else [_tensor(v) for v in inputs]
         with torch.no_grad():
             found = self.model(*rows, **values)
-        return tuple(v.numpy() for v in (found if isinstance(found, tuple) else (found,)))
+        return tuple(_array(v.detach()) for v in (found if isinstance(found, tuple) else (found,)))
 
 
 def _tensor(value: Any) -> torch.Tensor:
-    return torch.from_numpy(np.array(value))
+    array = np.array(value)
+    if array.dtype.name == "bfloat16":  # of another package than numpy
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _array(value: torch.Tensor) -> NDArray[Any]:
+    if value.dtype == torch.bfloat16:
+        bfloat16 = package().helper.tensor_dtype_to_np_dtype(package().TensorProto.BFLOAT16)
+        return value.view(torch.int16).numpy().view(bfloat16)
+    return value.numpy()
 
 
 def supports_device(device: str) -> bool:
@@ -75,7 +85,8 @@ def run_node(
         [node],
         "node",
         [info(name, of(a.dtype), a.shape) for name, a in zip(names, arrays, strict=True)],
-        [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
+        # Every output must have some type and shape, which nothing reads.
+        [info(name, onnx.TensorProto.FLOAT, []) for name in node.output if name],
     )
     version = options.get("opset_version", onnx.defs.onnx_opset_version())
     return run_model(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)]), arrays)

@@ -9,8 +9,9 @@ from ..lang import Equations
 from ..lang.functions import clamp, elu, leaky_relu, relu, sigmoid, softplus, softsign, tanh, where
 from .onnx_operators import ACTIVATIONS
 
-# Every activation of the operators, with the values of alpha and beta that it takes where the model gives none.
-_FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
+# Every activation of the operators, with the values of alpha and beta where the model gives none: those of ONNX's
+# operators of the same name. There are none named Affine and ScaledTanh, so these must be told.
+_FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[float | None, ...]]] = {
     "Relu": (relu, ()),
     "Tanh": (tanh, ()),
     "Sigmoid": (sigmoid, ()),
@@ -19,8 +20,8 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
     "Elu": (elu, (1.0,)),
     "LeakyRelu": (leaky_relu, (0.01,)),
     "ThresholdedRelu": (lambda a, alpha: where(a < alpha, 0.0, a), (1.0,)),
-    "Affine": (lambda a, alpha, beta: alpha * a + beta, (1.0, 0.0)),
-    "ScaledTanh": (lambda a, alpha, beta: alpha * tanh(beta * a), (1.0, 1.0)),
+    "Affine": (lambda a, alpha, beta: alpha * a + beta, (None, None)),
+    "ScaledTanh": (lambda a, alpha, beta: alpha * tanh(beta * a), (None, None)),
     "HardSigmoid": (lambda a, alpha, beta: clamp(alpha * a + beta, 0.0, 1.0), (0.2, 0.5)),
 }
 _DEFAULTS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
@@ -120,8 +121,13 @@ def activations(op: str, attributes: Mapping[str, Any], directions: int, place: 
         if name.lower() not in known:
             raise DataError(f"{place}, attribute 'activations': got {name!r}, expected some of {', '.join(_FUNCTIONS)}")
         name = known[name.lower()]
-        numbers = [next(given, usual) for given, usual in zip((alphas, betas), _FUNCTIONS[name][1], strict=False)]
-        found.append(" ".join((name, *(repr(float(n)) for n in numbers))))
+        words = [name]
+        for key, given, usual in zip(("alpha", "beta"), (alphas, betas), _FUNCTIONS[name][1], strict=False):
+            number = next(given, usual)
+            if number is None:
+                raise DataError(f"{place}, attribute 'activation_{key}': it has no value for {name}, which needs one")
+            words.append(repr(float(number)))
+        found.append(" ".join(words))
     _nothing_left(alphas, f"{place}, attribute 'activation_alpha'")
     _nothing_left(betas, f"{place}, attribute 'activation_beta'")
     n = len(default)

@@ -56,6 +56,8 @@ def to_onnx(
             f"got a {type(layer).__name__} to export, expected RNN, LSTM, GRU or Recurrent; Recurrent([cell]) makes "
             "a layer of a cell"
         )
+    if symbols is not None and (symbols.dim() != 2 or symbols.shape[1] != layer.input_size):
+        raise OptionError(f"got symbols of shape {list(symbols.shape)}, expected [V, {layer.input_size}]")
     weights = [
         {k: _array(v) for k, v in layer._weights(n, suffix).items()}
         for n in range(layer.num_layers)

@@ -70,6 +70,7 @@ def load(source: Any) -> Any:
         raise DataError(f"{name} is not an ONNX model, or it is cut short: it has no graph or no version")
     if model.functions:
         raise DataError(f"{name} defines the operator {model.functions[0].name!r} itself; expected ONNX's own only")
+    _check_names(model.graph, name)
     left = LIMIT
     for where, tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -99,7 +100,7 @@ def _read(path: Path, offset: int, length: int | None, limit: int) -> bytes:
         size = path.stat().st_size - offset
         length = size if length is None else length
         if offset < 0 or not 0 <= length <= size:
-            raise DataError(f"{path} has {size + offset} bytes; those from {offset} on, {length} of them, are not there")
+            raise DataError(f"{path} has {size + offset} bytes, expected {length} of them from {offset} on")
         if length > limit:
             raise DataError(f"{path} holds {length} bytes, expected at most {limit}")
         with path.open("rb") as file:
@@ -131,6 +132,20 @@ def place_of(node: Any) -> str:
     """How messages name a node."""
     name = node.name or next((o for o in node.output if o), "")
     return f"node {name!r} ({node.domain + '.' if node.domain else ''}{node.op_type})"
+
+
+def _check_names(graph: Any, what: str) -> None:
+    """Every name is text: protobuf gives bytes for what is none."""
+    names = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        for attribute in node.attribute:
+            names.append(attribute.name)
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _check_names(inner, what)
+    for value in names:
+        if not isinstance(value, str):
+            raise DataError(f"{what} is damaged: {value!r} is no name in UTF-8")
 
 
 def _fetch(tensor: Any, folder: Path | None, what: str, limit: int) -> int:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from .onnx_file import TYPES, tensor_of, torch_type
+from .onnx_file import tensor_of, torch_type
 
 _LARGEST = 2**28  # numbers in a tensor that a shape alone asks for
 
@@ -67,7 +67,7 @@ def _flatten(x: Tensor, /, *, axis: int = 1) -> Tensor:
 
 
 def _slice(x: Tensor, *given: Tensor | None, starts: Any = None, ends: Any = None, axes: Any = None) -> Tensor:
-    a, b, c, d = (*given, *[None] * (4 - len(given)))
+    a, b, c, d = [*given, None, None, None, None][:4]
     firsts, lasts = _ints(starts if a is None else a), _ints(ends if b is None else b)
     chosen = _axes(c, axes) or list(range(len(firsts)))
     steps = [1] * len(firsts) if d is None else _ints(d)
@@ -94,11 +94,14 @@ def _gather(x: Tensor, indices: Tensor, /, *, axis: int = 0) -> Tensor:
         raise InputError(f"got an index outside of the {n} entries of axis {axis}")
     flat = (indices.long() % n if n else indices.long()).flatten()
     at = axis % x.dim()
-    return x.index_select(at, flat).reshape(*x.shape[:at], *indices.shape, *x.shape[at + 1 :])
+    return x.index_select(at, flat).reshape((*x.shape[:at], *indices.shape, *x.shape[at + 1 :]))
 
 
 def _expand(x: Tensor, shape: Tensor, /) -> Tensor:
-    return x.expand(_sized(list(torch.broadcast_shapes(x.shape, _ints(shape)))))
+    wanted = _ints(shape)
+    wanted = [1] * (x.dim() - len(wanted)) + wanted
+    own = [1] * (len(wanted) - x.dim()) + list(x.shape)
+    return x.expand(_sized([n if m == 1 else m for n, m in zip(own, wanted, strict=True)]))
 
 
 def _shape(x: Tensor, /, *, start: int = 0, end: int | None = None) -> Tensor:
@@ -152,8 +155,8 @@ def _gemm(
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
-    transA: int = 0,  # noqa: N803 (ONNX's name)
-    transB: int = 0,  # noqa: N803
+    transA: int = 0,
+    transB: int = 0,
 ) -> Tensor:
     result = alpha * ((a.t() if transA else a) @ (b.t() if transB else b))
     return result if c is None else result + beta * c
@@ -198,15 +201,34 @@ def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
 
 
 def _layer_norm(
-    x: Tensor, scale: Tensor, bias: Tensor | None = None, /, *, axis: int = -1, epsilon: float = 1e-5
-) -> Tensor:
-    return F.layer_norm(x, x.shape[axis:], scale, bias, epsilon)
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor | None = None,
+    /,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> tuple[Tensor, ...]:
+    over = tuple(range(axis % x.dim(), x.dim()))
+    mean = x.mean(over, keepdim=True)
+    inverse = torch.rsqrt((x - mean).square().mean(over, keepdim=True) + epsilon)
+    result = (x - mean) * inverse * scale
+    return (result if bias is None else result + bias), mean, inverse
+
+
+def _dropout(
+    x: Tensor, share: Tensor | None = None, training: Tensor | None = None, /, *, ratio: float = 0.5, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    if training is not None and training.item() and (share is None or share.item()):
+        raise InputError("got dropout in training mode, expected a model for inference")
+    return x, torch.ones_like(x, dtype=torch.bool)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     # shapes
     "Identity": lambda x, /: x,
-    "Dropout": lambda x, *more, ratio=0.5, seed=0: x,  # a model that is run is not trained
+    "Dropout": _dropout,
     "Transpose": lambda x, /, *, perm=None: x.permute(*(reversed(range(x.dim())) if perm is None else perm)),
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
@@ -286,4 +308,3 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 # Operators that meant something else before this version of ONNX.
 SINCE = {"Softmax": 13, "LogSoftmax": 13, "Scan": 9, "Reshape": 5, "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7,
          "Less": 7, "Greater": 7, "Equal": 7, "And": 7, "Or": 7, "Xor": 7, "RNN": 7, "LSTM": 7, "GRU": 7}  # fmt: skip
-SUPPORTED_TYPES = tuple(TYPES)

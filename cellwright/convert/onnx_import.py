@@ -77,7 +77,7 @@ class OnnxModel(nn.Module):
         self._count += 1
         key = f"constant_{self._count}"
         self.register_buffer(key, value, persistent=False)
-        return lambda: getattr(self, key)  # type: ignore[no-any-return]
+        return lambda: getattr(self, key)
 
 
 class Block:
@@ -102,7 +102,7 @@ class Block:
 
     def run(self, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
         """The outputs, from the inputs by name and the values of the graphs around."""
-        values = around | {name: value() for name, value in self._held.items()} | inputs
+        values = {**around, **{name: value() for name, value in self._held.items()}, **inputs}
         for place, call, reads, outputs in self._calls:
             try:
                 found = call([values[name] if name else None for name in reads], values)
@@ -126,6 +126,8 @@ def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
         raise DataError(f"{place}: got the operator of opset {model._opset}, expected opset {SINCE[op]} or newer")
     if op in FUNCTIONS:
         function = FUNCTIONS[op]
+        if op == "Split":
+            attributes.setdefault("num_outputs", len(node.output))
         _check_attributes(place, attributes, _known(function))
         return lambda given, values: _several(function(*given, **attributes))
     if op in ATTRIBUTES:

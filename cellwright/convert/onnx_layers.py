@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import DataError, InputError
 from ..lang import Definition
 from ..nn import Recurrent
-from ..nn.scan import scan
+from ..nn.scan import Program, scan
 from ..nn.sequences import check_state, read
 from .onnx_equations import activations, cell_for
 from .onnx_operators import ORDER, PEEPHOLES
@@ -36,7 +36,7 @@ class Recurrence(nn.Module):
 
     def __init__(self, place: str, op: str, attributes: Mapping[str, Any], weights: list[Tensor | None] | None) -> None:
         super().__init__()
-        self._place, self._op, self._attributes = place, op, dict(attributes)
+        self._op, self._attributes = op, dict(attributes)
         self.direction = attributes.get("direction", "forward")
         if self.direction not in ("forward", "reverse", "bidirectional"):
             raise DataError(
@@ -52,27 +52,27 @@ class Recurrence(nn.Module):
         self.layers = nn.ModuleList()
         if weights is not None:
             try:
-                self.layers.extend(self._made(weights))
+                found = self._sides(weights)
             except InputError as error:
                 raise DataError(f"{place}: {error}") from None
+            for definition, values in found:
+                layer = Recurrent([definition], dtype=values["weight_ih"].dtype)
+                layer.load_state_dict({f"{name}_l0": value for name, value in values.items()})
+                self.layers.append(layer)
 
-    def _made(self, weights: list[Tensor | None]) -> list[Recurrent]:
-        """A layer for each direction, with weights in this package's layout."""
-        W, R, B, P = (*weights, *[None] * (4 - len(weights)))
+    def _sides(self, weights: list[Tensor | None]) -> list[tuple[Definition, dict[str, Tensor]]]:
+        """The cell of each direction, with its weights in this package's layout."""
+        W, R, B, P = [*weights, None][:4]
         assert W is not None
         assert R is not None
         self._check_weights(W, R, B, P)
-        made = []
+        found = []
         for d, acts in enumerate(self._activations):
             sizes = W.shape[2], R.shape[2]
             cell = cell_for(self._op, acts, self._attributes, sizes, B is not None, P is not None)
-            layer = Recurrent([cell], device=W.device, dtype=W.dtype)
-            values = _laid_out(self._op, cell.definition(), *(None if v is None else v[d] for v in (W, R, B, P)))
-            with torch.no_grad():
-                for name, parameter in layer._weights(0, "").items():
-                    parameter.copy_(values[name])
-            made.append(layer)
-        return made
+            b, p = (None if v is None else v[d] for v in (B, P))
+            found.append((cell.definition(), _laid_out(self._op, cell.definition(), W[d], R[d], b, p)))
+        return found
 
     def _check_weights(self, W: Tensor, R: Tensor, B: Tensor | None, P: Tensor | None) -> None:
         D, G = self._directions, len(ORDER[self._op])
@@ -92,6 +92,9 @@ class Recurrence(nn.Module):
             if value is not None and (value.dtype != W.dtype or not value.is_floating_point()):
                 raise InputError(f"{name} has the type {value.dtype}, W has {W.dtype}; expected one floating type")
 
+    def _recurrent(self) -> list[Recurrent]:
+        return list(self.layers)  # type: ignore[arg-type]
+
     def forward(
         self,
         x: Tensor,
@@ -102,14 +105,16 @@ class Recurrence(nn.Module):
         *more: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """The node's outputs, from its inputs in ONNX's order; the states and P are `more`."""
-        first, second, P = (*more, *[None] * (3 - len(more)))
-        layers = list(self.layers) if len(self.layers) else self._made([W, R, B, P])
+        first, second, P = [*more, None, None, None][:3]
+        if len(self.layers):
+            sides = [(layer._programs[0], layer._weights(0, "")) for layer in self._recurrent()]
+        else:
+            sides = [(Program(definition), values) for definition, values in self._sides([W, R, B, P])]
         if self._attributes.get("layout", 0):  # [B, T, I] and [B, D, H]
             first, second = (None if s is None else s.transpose(0, 1) for s in (first, second))
         outputs, last = [], []
-        for d, layer in enumerate(layers):
-            definition, weights = layer.definitions[0], layer._weights(0, "")
-            like = next(iter(weights.values()))
+        for d, (program, weights) in enumerate(sides):
+            definition, like = program.definition, weights["weight_ih"]
             if not x.is_floating_point():
                 raise InputError(f"got an input of {x.dtype}, expected {like.dtype}")
             batch = read(
@@ -127,7 +132,7 @@ class Recurrence(nn.Module):
                 zero = like.new_zeros(shape)
                 before[name] = (zero if given is None else check_state(f"initial_{name}", given, shape, like))[d]
             backwards = self.direction == "reverse" or d == 1
-            done = scan(layer._programs[0], weights, batch.x, before, reverse=backwards, valid=batch.valid)
+            done = scan(program, weights, batch.x, before, reverse=backwards, valid=batch.valid)
             outputs.append(done.output)
             last.append(done.last)
         states = [torch.stack([after[name] for after in last]) for name in last[0]]  # [D, B, H]

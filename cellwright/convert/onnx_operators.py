@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator with the attributes that make it compute what a cell does. `negated`: the gate that i is taken from."""
+    """An operator with attributes that make it compute what a cell does; `negated`: i has f's weights, negated."""
 
     op: Literal["RNN", "LSTM", "GRU"]
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +101,6 @@ def weights_for(
         b = regrouped("bias_ih")
         found["B"] = np.concatenate([b, regrouped("bias_hh") if "bias_hh" in params else np.zeros_like(b)])
     if "p_f" in params:
-        p = {"p_i": -weights["p_f"]} | weights if operator.negated else weights
+        p = {**weights, "p_i": -weights["p_f"]} if operator.negated else weights
         found["P"] = np.concatenate([p[name] for name in PEEPHOLES])
     return found
-

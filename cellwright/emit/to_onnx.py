@@ -268,7 +268,8 @@ def scan(
 
 def one_hot(b: Builder, ids: str, depth: int) -> str:
     """Integers as vectors of 0 and 1."""
-    return b.op("OneHot", ids, b.numbers(depth), b.constant(np.array([0, 1], b.dtype), "off_on"), axis=-1)
+    # ONNX Runtime has OneHot in float32 only.
+    return b.real(b.op("Equal", b.op("Unsqueeze", ids, b.numbers(-1)), b.numbers(*range(depth)), hint="one_hot"))
 
 
 def _beside_products(graph: Graph, x: int) -> bool:

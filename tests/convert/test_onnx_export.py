@@ -1,0 +1,292 @@
+"""Exported layers, run by ONNX Runtime, against the layers themselves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cellwright import (
+    GRU,
+    LSTM,
+    RNN,
+    Cell,
+    DataError,
+    GRUCell,
+    LSTMCell,
+    OptionError,
+    Recurrent,
+    TargetError,
+    sigmoid,
+    tanh,
+    use_target,
+)
+from cellwright.convert import to_onnx
+from cellwright.tasks.charlm import CharModel
+from tests.random_cells import random_cell
+
+onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
+runtime = pytest.importorskip("onnxruntime", reason="the models are run by onnxruntime; pip install onnxruntime")
+
+# The two sum in different orders and have their own tanh and exp: a few roundings of values around 1, as measured.
+TOLERANCE = 1e-5
+
+
+class Mine(Cell):
+    states = "h"
+
+    def step(self, x: Any, h: Any) -> Any:
+        z, n = self.linear("z n", x) + self.linear("z n", h)
+        return h + sigmoid(z) * (tanh(n) - h)
+
+
+class Normed(Cell):
+    """Layer norm, and states of different sizes."""
+
+    states = {"h": "hidden_size", "c": "hidden_size", "m": "small_size"}
+    small_size = 2
+
+    def step(self, x: Any, h: Any, c: Any, m: Any) -> Any:
+        i, f, g, o = self.norm("i f g o", self.linear("i f g o", x) + self.linear("i f g o", h))
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(self.norm("c", c)) + self.linear("k", m, matrix="k")
+        return h, c, 0.5 * m + self.linear("m", h, matrix="m", size="small_size")
+
+
+class Blind(Cell):
+    """Its step sees no input at all."""
+
+    states = "h"
+
+    def step(self, x: Any, h: Any) -> Any:
+        return 0.5 * h + tanh(self.linear("a", h))
+
+
+def session(model: Any, double: bool = False) -> Any:
+    options = runtime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    if double:  # its fusion of products with factors keeps the factors in float32
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def operators(model: Any) -> set[str]:
+    return {node.op_type for node in model.graph.node} & {"RNN", "LSTM", "GRU", "Scan"}
+
+
+def groups(state: Any, listed: bool) -> list[Tensor]:
+    """The tensors of a layer's state in the order of the model's inputs and outputs."""
+    entries = state if listed else (state,)
+    return [t for entry in entries for t in (entry if isinstance(entry, tuple) else (entry,))]
+
+
+def initial(layer: Recurrent, B: int) -> Any:
+    D, definitions = layer.directions, layer.definitions
+    rows = [(D, d) for d in definitions] if layer._listed else [(D * layer.num_layers, definitions[0])]
+    made = [tuple(torch.randn(n, B, d.state_size(s)).to(layer_dtype(layer)) for s in d.states) for n, d in rows]
+    entries = tuple(m if len(m) > 1 else m[0] for m in made)
+    return entries if layer._listed else entries[0]
+
+
+def layer_dtype(layer: Recurrent) -> torch.dtype:
+    return next((p.dtype for p in layer.parameters()), torch.float32)
+
+
+def compare(
+    layer: Recurrent,
+    assert_close: Any,
+    *,
+    lengths: bool = False,
+    reset: bool = False,
+    integer: bool = False,
+    tolerance: float = TOLERANCE,
+    sizes: Any = ((6, 4), (1, 1), (11, 5)),
+) -> Any:
+    """One model, at several sizes that the export has not seen."""
+    model = to_onnx(layer, lengths=lengths, reset=reset, integer=integer)
+    onnx.checker.check_model(model, full_check=True)
+    dtype = layer_dtype(layer)
+    run = session(model, dtype == torch.float64)
+    for T, B in sizes:
+        x = torch.randint(0, layer.input_size, (T, B)) if integer else torch.randn(T, B, layer.input_size).to(dtype)
+        valid = torch.tensor([0, T, (T + 1) // 2, 1, T][:B])
+        starts = torch.rand(T, B) < 0.4
+        if lengths:  # whatever stands in the padding
+            padding = torch.arange(T).unsqueeze(1) >= valid
+            x[padding] = -7 if integer else torch.nan
+        if layer.batch_first:
+            x, starts = x.transpose(0, 1).contiguous(), starts.t().contiguous()
+        state = initial(layer, B)
+        more: dict[str, Any] = ({"lengths": valid} if lengths else {}) | ({"reset": starts} if reset else {})
+        with torch.no_grad(), use_target("torch"):
+            output, last = layer(x, state, **more)
+        names = [i.name for i in run.get_inputs()]
+        given = [x, *more.values(), *groups(state, layer._listed)]
+        found = run.run(None, {name: t.numpy() for name, t in zip(names, given, strict=True)})
+        want = [output, *groups(last, layer._listed)]
+        for name, got, w in zip([o.name for o in run.get_outputs()], found, want, strict=True):
+            scale = max(1.0, w.abs().max().item())  # states of some cells grow
+            assert_close(f"{name} at T={T}, B={B}", torch.from_numpy(got), w, tolerance * scale)
+    return model
+
+
+KINDS: dict[str, tuple[Any, str]] = {
+    "rnn": (lambda **o: RNN(3, 5, **o), "RNN"),
+    "rnn relu": (lambda **o: RNN(3, 1, nonlinearity="relu", **o), "RNN"),
+    "rnn sigmoid": (lambda **o: RNN(1, 7, nonlinearity="sigmoid", **o), "RNN"),
+    "rnn identity": (lambda **o: RNN(3, 5, nonlinearity="identity", **o), "RNN"),
+    "rnn elu": (lambda **o: RNN(3, 5, nonlinearity="elu", **o), "RNN"),
+    "rnn hard_sigmoid": (lambda **o: RNN(3, 5, nonlinearity="hard_sigmoid", **o), "RNN"),
+    "rnn leaky_relu": (lambda **o: RNN(3, 5, nonlinearity="leaky_relu", **o), "RNN"),
+    "rnn softplus": (lambda **o: RNN(3, 5, nonlinearity="softplus", **o), "RNN"),
+    "rnn softsign": (lambda **o: RNN(3, 5, nonlinearity="softsign", **o), "RNN"),
+    "rnn gelu": (lambda **o: RNN(3, 5, nonlinearity="gelu", **o), "Scan"),
+    "lstm": (lambda **o: LSTM(3, 5, **o), "LSTM"),
+    "lstm of one unit": (lambda **o: LSTM(1, 1, **o), "LSTM"),
+    "lstm peephole": (lambda **o: LSTM(3, 5, peephole=True, **o), "LSTM"),
+    "lstm coupled": (lambda **o: LSTM(3, 5, coupled=True, **o), "LSTM"),
+    "lstm both": (lambda **o: LSTM(3, 5, peephole=True, coupled=True, **o), "LSTM"),
+    "lstm projected": (lambda **o: LSTM(3, 5, proj_size=2, **o), "Scan"),
+    "gru": (lambda **o: GRU(3, 63, **o), "GRU"),
+    "gru before": (lambda **o: GRU(3, 5, reset_after=False, **o), "GRU"),
+    "own": (lambda **o: Recurrent(Mine, 3, 5, **o), "Scan"),
+    "normed": (lambda **o: Recurrent(Normed, 3, 5, **o), "Scan"),
+    "blind": (lambda **o: Recurrent(Blind, 5, 5, **o), "Scan"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("lengths", [False, True], ids=["full", "lengths"])
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"num_layers": 2, "bidirectional": True}, {"batch_first": True, "bias": "input"}, {"bias": False}],
+    ids=["plain", "deep", "batch first", "no bias"],
+)
+def test_models_compute_what_the_layers_do(name: str, lengths: bool, form: dict[str, Any], assert_close: Any) -> None:
+    make, operator = KINDS[name]
+    model = compare(make(**form), assert_close, lengths=lengths)
+    assert operators(model) == {operator}
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm peephole", "gru", "own", "normed"])
+@pytest.mark.parametrize("lengths", [False, True], ids=["full", "lengths"])
+def test_resets(name: str, lengths: bool, assert_close: Any) -> None:
+    layer = KINDS[name][0](bidirectional=True, batch_first=True)
+    assert operators(compare(layer, assert_close, lengths=lengths, reset=True)) == {"Scan"}
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "own", "normed"])
+@pytest.mark.parametrize("lengths", [False, True], ids=["full", "lengths"])
+def test_integers(name: str, lengths: bool, assert_close: Any) -> None:
+    model = compare(KINDS[name][0](bidirectional=True), assert_close, lengths=lengths, integer=True)
+    if name in ("own", "normed"):
+        assert not {n.op_type for n in model.graph.node} & {"Equal"}, "a look-up of rows was expected"
+
+
+def test_integers_beside_products(assert_close: Any) -> None:
+    class Mixes(Cell):
+        states = "h"
+
+        def step(self, x: Any, h: Any) -> Any:
+            return tanh(x + 0.5 * h + self.linear("a", x))
+
+    compare(Recurrent(Mixes, 4, 4), assert_close, integer=True, lengths=True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_cells(seed: int, assert_close: Any) -> None:
+    """Equations over every operation; in float64 where ONNX Runtime has them all, so that nothing is close by chance."""
+    cell = random_cell(seed)
+    definition = cell.definition()
+    double = bool(definition.params) and not any(n.op == "erf" for n in definition.graph.nodes)
+    layer = Recurrent([cell], bidirectional=seed % 2 == 0, dtype=torch.float64 if double else None)
+    model = compare(
+        layer,
+        assert_close,
+        lengths=seed % 3 == 0,
+        reset=seed % 4 == 1,
+        integer=seed % 5 == 2,
+        tolerance=1e-13 if double else TOLERANCE,
+        sizes=((4, 3), (2, 1)),
+    )
+    assert operators(model) == {"Scan"}
+
+
+def test_layers_of_different_kinds(assert_close: Any) -> None:
+    layer = Recurrent([LSTMCell(3, 4), GRUCell(4, 6, reset_after=False), Mine(6, 1)])
+    model = compare(layer, assert_close, lengths=True)
+    assert operators(model) == {"LSTM", "GRU", "Scan"}
+    assert [i.name for i in model.graph.input] == ["x", "lengths", "h0_l0", "c0_l0", "h0_l1", "h0_l2"]
+    assert [o.name for o in model.graph.output] == ["output", "hn_l0", "cn_l0", "hn_l1", "hn_l2"]
+
+
+def test_the_classes_name_does_not_matter(assert_close: Any) -> None:
+    """What decides is the equations: a user's class with those of the GRU becomes a GRU."""
+
+    class Gated(Cell):
+        states = "h"
+
+        def step(self, x: Any, h: Any) -> Any:
+            x_r, x_z, x_n = self.linear("r z n", x)
+            h_r, h_z, h_n = self.linear("r z n", h)
+            reset, keep = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+            new = tanh(x_n + reset * h_n)
+            return (1 - keep) * new + keep * h
+
+    assert operators(compare(Recurrent(Gated, 3, 5), assert_close)) == {"GRU"}
+
+
+def test_double_precision(assert_close: Any) -> None:
+    """ONNX Runtime's LSTM has float32 only, so a float64 layer is a Scan."""
+    layer = LSTM(3, 5, peephole=True, bidirectional=True, dtype=torch.float64)
+    assert operators(compare(layer, assert_close, lengths=True, tolerance=1e-14)) == {"Scan"}
+
+
+@pytest.mark.parametrize("embed", [0, 4])
+def test_a_character_model(embed: int, assert_close: Any) -> None:
+    """Ids in, logits out, with the output layer and the embedding in the file."""
+    from cellwright.cells import LSTM as Equations
+
+    sizes = [embed or 9, 6]
+    model = CharModel([Equations(i, 6).definition() for i in sizes], 9, embed=embed)
+    symbols = None if model.embed is None else model.embed.weight
+    made = to_onnx(model.recurrent, integer=True, symbols=symbols, output=model.output)
+    onnx.checker.check_model(made, full_check=True)
+    ids, state = torch.randint(0, 9, (7, 3)), initial(model.recurrent, 3)
+    with torch.no_grad():
+        want, last = model(ids, state)
+    run = session(made)
+    names = [i.name for i in run.get_inputs()]
+    found = run.run(None, dict(zip(names, [t.numpy() for t in (ids, *groups(state, True))], strict=True)))
+    for got, w in zip(found, [want, *groups(last, True)], strict=True):
+        assert_close("logits and states", torch.from_numpy(got), w, TOLERANCE)
+
+
+def test_the_file_is_the_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    model = to_onnx(GRU(3, 4), file, lengths=True)
+    assert onnx.load(file) == model
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    assert (model.producer_name, model.ir_version, model.opset_import[0].version) == ("cellwright", 10, 21)
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"got a Mine to export, expected RNN.*Recurrent\(\[cell\]\)"):
+        to_onnx(Mine(3, 4))  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"got weights of torch.bfloat16, expected float32 or float64"):
+        to_onnx(LSTM(3, 4, dtype=torch.bfloat16))
+    with pytest.raises(OptionError, match="got weights of float32 and float64, expected one dtype"):
+        to_onnx(LSTM(3, 4), output=nn.Linear(4, 2, dtype=torch.float64))
+    with pytest.raises(OptionError, match="got an output layer for 5 features, the layer gives 4"):
+        to_onnx(LSTM(3, 4), output=nn.Linear(5, 2))
+    with pytest.raises(OptionError, match=r"got symbols of shape \[9, 2\], expected \[V, 3\]"):
+        to_onnx(LSTM(3, 4), symbols=torch.zeros(9, 2))
+    with pytest.raises(DataError, match=r"none/model.onnx cannot be written: No such file or directory"):
+        to_onnx(LSTM(3, 4), tmp_path / "none" / "model.onnx")
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(TargetError, match=r"ONNX files need the package onnx .*pip install 'cellwright\[onnx\]'"):
+        to_onnx(LSTM(3, 4))
