@@ -18,6 +18,7 @@ from cellwright import (
     OptionError,
     Recurrent,
     TargetError,
+    cells,
     sigmoid,
     tanh,
     use_target,
@@ -196,7 +197,7 @@ def test_integers_beside_products(assert_close: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_cells(seed: int, assert_close: Any) -> None:
-    """Equations over every operation; in float64 where ONNX Runtime has them all, so that nothing is close by chance."""
+    """Equations over every operation, in float64 where ONNX Runtime has them all."""
     cell = random_cell(seed)
     definition = cell.definition()
     double = bool(definition.params) and not any(n.op == "erf" for n in definition.graph.nodes)
@@ -246,10 +247,8 @@ def test_double_precision(assert_close: Any) -> None:
 @pytest.mark.parametrize("embed", [0, 4])
 def test_a_character_model(embed: int, assert_close: Any) -> None:
     """Ids in, logits out, with the output layer and the embedding in the file."""
-    from cellwright.cells import LSTM as Equations
-
     sizes = [embed or 9, 6]
-    model = CharModel([Equations(i, 6).definition() for i in sizes], 9, embed=embed)
+    model = CharModel([cells.LSTM(i, 6).definition() for i in sizes], 9, embed=embed)
     symbols = None if model.embed is None else model.embed.weight
     made = to_onnx(model.recurrent, integer=True, symbols=symbols, output=model.output)
     onnx.checker.check_model(made, full_check=True)
