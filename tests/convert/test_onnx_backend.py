@@ -12,7 +12,7 @@ import cellwright.onnx_backend as backend
 from cellwright import TargetError, use_target
 from cellwright.convert.onnx_functions import FUNCTIONS
 from cellwright.convert.onnx_layers import ATTRIBUTES
-from tests.convert.onnx_nodes import recurrent
+from tests.convert.onnx_models import recurrent
 
 onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
 

@@ -13,8 +13,7 @@ import torch
 
 from cellwright import LSTM, CellwrightError, DataError, InputError, TargetError, use_target
 from cellwright.convert import from_onnx, to_onnx
-from tests.convert.onnx_nodes import graph_of, recurrent
-from tests.convert.test_onnx_import import scan_node
+from tests.convert.onnx_models import graph_of, recurrent, scan_node
 
 onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
 

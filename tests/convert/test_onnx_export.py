@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cellwright import (
     GRU,
     LSTM,
-    RNN,
     Cell,
     DataError,
     GRUCell,
@@ -25,73 +24,18 @@ from cellwright import (
 )
 from cellwright.convert import to_onnx
 from cellwright.tasks.charlm import CharModel
+from tests.convert.onnx_models import KINDS, Mine, groups, initial, layer_dtype, session
 from tests.random_cells import random_cell
 
 onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
-runtime = pytest.importorskip("onnxruntime", reason="the models are run by onnxruntime; pip install onnxruntime")
+pytest.importorskip("onnxruntime", reason="the models are run by onnxruntime; pip install onnxruntime")
 
 # The two sum in different orders and have their own tanh and exp: a few roundings of values around 1, as measured.
 TOLERANCE = 1e-5
 
 
-class Mine(Cell):
-    states = "h"
-
-    def step(self, x: Any, h: Any) -> Any:
-        z, n = self.linear("z n", x) + self.linear("z n", h)
-        return h + sigmoid(z) * (tanh(n) - h)
-
-
-class Normed(Cell):
-    """Layer norm, and states of different sizes."""
-
-    states = {"h": "hidden_size", "c": "hidden_size", "m": "small_size"}
-    small_size = 2
-
-    def step(self, x: Any, h: Any, c: Any, m: Any) -> Any:
-        i, f, g, o = self.norm("i f g o", self.linear("i f g o", x) + self.linear("i f g o", h))
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(self.norm("c", c)) + self.linear("k", m, matrix="k")
-        return h, c, 0.5 * m + self.linear("m", h, matrix="m", size="small_size")
-
-
-class Blind(Cell):
-    """Its step sees no input at all."""
-
-    states = "h"
-
-    def step(self, x: Any, h: Any) -> Any:
-        return 0.5 * h + tanh(self.linear("a", h))
-
-
-def session(model: Any, double: bool = False) -> Any:
-    options = runtime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    if double:  # its fusion of products with factors keeps the factors in float32
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def operators(model: Any) -> set[str]:
     return {node.op_type for node in model.graph.node} & {"RNN", "LSTM", "GRU", "Scan"}
-
-
-def groups(state: Any, listed: bool) -> list[Tensor]:
-    """The tensors of a layer's state in the order of the model's inputs and outputs."""
-    entries = state if listed else (state,)
-    return [t for entry in entries for t in (entry if isinstance(entry, tuple) else (entry,))]
-
-
-def initial(layer: Recurrent, B: int) -> Any:
-    D, definitions = layer.directions, layer.definitions
-    rows = [(D, d) for d in definitions] if layer._listed else [(D * layer.num_layers, definitions[0])]
-    made = [tuple(torch.randn(n, B, d.state_size(s)).to(layer_dtype(layer)) for s in d.states) for n, d in rows]
-    entries = tuple(m if len(m) > 1 else m[0] for m in made)
-    return entries if layer._listed else entries[0]
-
-
-def layer_dtype(layer: Recurrent) -> torch.dtype:
-    return next((p.dtype for p in layer.parameters()), torch.float32)
 
 
 def compare(
@@ -130,31 +74,6 @@ def compare(
             scale = max(1.0, w.abs().max().item())  # states of some cells grow
             assert_close(f"{name} at T={T}, B={B}", torch.from_numpy(got), w, tolerance * scale)
     return model
-
-
-KINDS: dict[str, tuple[Any, str]] = {
-    "rnn": (lambda **o: RNN(3, 5, **o), "RNN"),
-    "rnn relu": (lambda **o: RNN(3, 1, nonlinearity="relu", **o), "RNN"),
-    "rnn sigmoid": (lambda **o: RNN(1, 7, nonlinearity="sigmoid", **o), "RNN"),
-    "rnn identity": (lambda **o: RNN(3, 5, nonlinearity="identity", **o), "RNN"),
-    "rnn elu": (lambda **o: RNN(3, 5, nonlinearity="elu", **o), "RNN"),
-    "rnn hard_sigmoid": (lambda **o: RNN(3, 5, nonlinearity="hard_sigmoid", **o), "RNN"),
-    "rnn leaky_relu": (lambda **o: RNN(3, 5, nonlinearity="leaky_relu", **o), "RNN"),
-    "rnn softplus": (lambda **o: RNN(3, 5, nonlinearity="softplus", **o), "RNN"),
-    "rnn softsign": (lambda **o: RNN(3, 5, nonlinearity="softsign", **o), "RNN"),
-    "rnn gelu": (lambda **o: RNN(3, 5, nonlinearity="gelu", **o), "Scan"),
-    "lstm": (lambda **o: LSTM(3, 5, **o), "LSTM"),
-    "lstm of one unit": (lambda **o: LSTM(1, 1, **o), "LSTM"),
-    "lstm peephole": (lambda **o: LSTM(3, 5, peephole=True, **o), "LSTM"),
-    "lstm coupled": (lambda **o: LSTM(3, 5, coupled=True, **o), "LSTM"),
-    "lstm both": (lambda **o: LSTM(3, 5, peephole=True, coupled=True, **o), "LSTM"),
-    "lstm projected": (lambda **o: LSTM(3, 5, proj_size=2, **o), "Scan"),
-    "gru": (lambda **o: GRU(3, 63, **o), "GRU"),
-    "gru before": (lambda **o: GRU(3, 5, reset_after=False, **o), "GRU"),
-    "own": (lambda **o: Recurrent(Mine, 3, 5, **o), "Scan"),
-    "normed": (lambda **o: Recurrent(Normed, 3, 5, **o), "Scan"),
-    "blind": (lambda **o: Recurrent(Blind, 5, 5, **o), "Scan"),
-}
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -11,11 +11,10 @@ from torch import nn
 
 from cellwright import GRU, LSTM, RNN, Recurrent, use_target
 from cellwright.convert import from_onnx, to_onnx
-from tests.convert.onnx_nodes import graph_of, recurrent
-from tests.convert.test_onnx_export import KINDS, groups, initial, session
+from tests.convert.onnx_models import KINDS, graph_of, groups, initial, recurrent, scan_node, session
 
 onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
-runtime = pytest.importorskip("onnxruntime", reason="the models are run by onnxruntime; pip install onnxruntime")
+pytest.importorskip("onnxruntime", reason="the models are run by onnxruntime; pip install onnxruntime")
 
 TOLERANCE = 1e-5  # float32 on both sides, with other orders of summation and other approximations of tanh
 
@@ -190,27 +189,6 @@ def test_imported_layers_can_be_trained(ours: Any, theirs: Any, assert_close: An
     torchs(x, tuple(state) if len(state) > 1 else state[0])[0].square().sum().backward()
     for name, p in torchs.named_parameters():
         assert_close(name, getattr(side, name).grad, p.grad, 1e-12)
-
-
-def scan_node(**attributes: Any) -> Any:
-    """h = tanh(0.5 h + a + b W), with h and -h collected; W is seen from the graph around."""
-    h = onnx.helper
-    body = h.make_graph(
-        [
-            h.make_node("Constant", [], ["half"], value_float=0.5),
-            h.make_node("Mul", ["h", "half"], ["kept"]),
-            h.make_node("MatMul", ["b", "W"], ["product"]),
-            h.make_node("Sum", ["kept", "a", "product"], ["sum"]),
-            h.make_node("Tanh", ["sum"], ["next"]),
-            h.make_node("Identity", ["next"], ["given"]),
-            h.make_node("Neg", ["next"], ["opposite"]),
-        ],
-        "step",
-        [h.make_tensor_value_info(n, 1, [2, 3 + (n == "b")]) for n in ("h", "a", "b")],
-        [h.make_tensor_value_info(n, 1, [2, 3]) for n in ("next", "given", "opposite")],
-    )
-    return h.make_node("Scan", ["h0", "a", "b"], ["last", "all", "negated"], name="loop", body=body,
-                       num_scan_inputs=2, **attributes)  # fmt: skip
 
 
 @pytest.mark.parametrize(
