@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from .onnx_layers import ATTRIBUTES, WEIGHTS, Recurrence
 from .onnx_package import package
 
 Values = dict[str, Tensor]
-# From a node's inputs (None: left away) and all values that it can see, to its outputs.
-Call = Callable[[list[Tensor | None], Values], Sequence[Tensor]]
+# From the model, a node's inputs (None: left away) and all values that it can see, to its outputs.
+Call = Callable[["OnnxModel", list[Tensor | None], Values], Sequence[Tensor]]
 
 
 def from_onnx(source: Any) -> "OnnxModel":
@@ -47,7 +48,7 @@ class OnnxModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.layers, self.weights = nn.ModuleDict(), nn.ParameterDict()
-        self._opset, self._count = _opset(model), 0
+        self._opset = _opset(model)
         held = {tensor.name for tensor in model.graph.initializer}  # older models list their weights as inputs, too
         self._declared = {v.name: _declared(v) for v in model.graph.input if v.name not in held}
         self.inputs = tuple(self._declared)
@@ -65,19 +66,23 @@ class OnnxModel(nn.Module):
             values[name] = value
         for name, (dtype, shape) in self._declared.items():
             _check_input(name, values.get(name), dtype, shape)
-        found = self._main.run(values, {})
+        found = self._main.run(self, values, {})
         return found[0] if len(found) == 1 else tuple(found)
 
-    def hold(self, name: str, value: Tensor) -> Callable[[], Tensor]:
-        """Keep a constant: what is floating and no single number is a weight. The result gives its present value."""
+    def hold(self, name: str, value: Tensor) -> str:
+        """Keep a constant under the key that is returned: what is floating and no single number is a weight."""
         if value.is_floating_point() and value.dim():
             key = _key(name, self.weights)
             self.weights[key] = nn.Parameter(value)
-            return lambda: self.weights[key]
-        self._count += 1
-        key = f"constant_{self._count}"
-        self.register_buffer(key, value, persistent=False)
-        return lambda: getattr(self, key)
+        else:
+            key = f"constant {sum(1 for _ in self.buffers())}"
+            self.register_buffer(key, value, persistent=False)
+        return key
+
+    def held(self, key: str) -> Tensor:
+        """The present value of a constant."""
+        value: Tensor = self.weights[key] if key in self.weights else getattr(self, key)
+        return value
 
 
 class Block:
@@ -100,12 +105,12 @@ class Block:
         used = {name for n in nodes for name in _uses(n, constants)} | set(self.outputs)
         self._held = {name: model.hold(name, value) for name, value in own.items() if name in used}
 
-    def run(self, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
+    def run(self, model: OnnxModel, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
         """The outputs, from the inputs by name and the values of the graphs around."""
-        values = {**around, **{name: value() for name, value in self._held.items()}, **inputs}
+        values = {**around, **{name: model.held(key) for name, key in self._held.items()}, **inputs}
         for place, call, reads, outputs in self._calls:
             try:
-                found = call([values[name] if name else None for name in reads], values)
+                found = call(model, [values[name] if name else None for name in reads], values)
             except CellwrightError as error:
                 raise InputError(f"{place}: {error}") from None
             except (ArithmeticError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
@@ -125,18 +130,18 @@ def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
     if model._opset < SINCE.get(op, 1):
         raise DataError(f"{place}: got the operator of opset {model._opset}, expected opset {SINCE[op]} or newer")
     if op in FUNCTIONS:
-        function = FUNCTIONS[op]
         if op == "Split":
             attributes.setdefault("num_outputs", len(node.output))
-        _check_attributes(place, attributes, _known(function))
-        return lambda given, values: _several(function(*given, **attributes))
+        _check_attributes(place, attributes, _known(FUNCTIONS[op]))
+        return Function(op, attributes)
     if op in ATTRIBUTES:
         _check_attributes(place, attributes, ATTRIBUTES[op])
         names = [node.input[k] if k < len(node.input) else "" for k in WEIGHTS[op]]
         fixed = all(name in constants or not name for name in names)
         weights = [constants.get(name) for name in names] if fixed else None
-        layer = model.layers[_key(node.name or op, model.layers)] = Recurrence(place, op, attributes, weights)
-        return lambda given, values: layer(*given)
+        key = _key(node.name or op, model.layers)
+        model.layers[key] = Recurrence(place, op, attributes, weights)
+        return Layer(key)
     _check_attributes(place, attributes, _LOOP)
     return Loop(Block(model, attributes["body"], constants), attributes, place)
 
@@ -160,6 +165,32 @@ def _uses(node: Any, constants: Mapping[str, Tensor]) -> set[str]:
             for inner in attribute.g.node:
                 found |= _uses(inner, constants)
     return found
+
+
+# A call holds no tensors and no modules, so that a copy of a model uses its own.
+@dataclass(frozen=True)
+class Function:
+    """A node that is a function of torch."""
+
+    op: str
+    attributes: dict[str, Any]
+
+    def __call__(self, model: OnnxModel, given: list[Tensor | None], values: Values) -> Sequence[Tensor]:
+        """Its outputs."""
+        result = FUNCTIONS[self.op](*given, **self.attributes)
+        return result if isinstance(result, tuple) else (result,)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recurrent node."""
+
+    key: str
+
+    def __call__(self, model: OnnxModel, given: list[Tensor | None], values: Values) -> Sequence[Tensor]:
+        """Its outputs."""
+        result: tuple[Tensor, ...] = model.layers[self.key](*given)
+        return result
 
 
 _LOOP = (
@@ -190,7 +221,7 @@ class Loop:
         self.output_axes = each("scan_output_axes", results, None)
         self.prepends = each("scan_output_directions", results, (0, 1))
 
-    def __call__(self, given: list[Tensor | None], values: Values) -> list[Tensor]:
+    def __call__(self, model: OnnxModel, given: list[Tensor | None], values: Values) -> list[Tensor]:
         """The states after the last step, then what was collected at every step."""
         full = [v for v in given if v is not None]
         if len(full) != len(self.body.inputs):
@@ -206,7 +237,7 @@ class Loop:
         after = states
         for t in range(max(T, 1)):
             now = dict(zip(self.body.inputs, [*after, *(x[t] for x in rows)], strict=True))
-            found = self.body.run(now, values)
+            found = self.body.run(model, now, values)
             after = found[: self.states]
             for into, value in zip(collected, found[self.states :], strict=True):
                 into.append(value)
@@ -257,10 +288,6 @@ def _constant(node: Any) -> Tensor:
     _check_attributes(place_of(node), attributes, kinds)
     result: Tensor = FUNCTIONS["Constant"](**attributes)
     return result
-
-
-def _several(value: Any) -> Sequence[Tensor]:
-    return value if isinstance(value, tuple) else (value,)
 
 
 def _opset(model: Any) -> int:

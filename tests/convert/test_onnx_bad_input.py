@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellwright import LSTM, CellwrightError, DataError, InputError, TargetError, use_target
+from cellwright import LSTM, CellwrightError, DataError, InputError, use_target
 from cellwright.convert import from_onnx, to_onnx
 from tests.convert.onnx_models import graph_of, recurrent, scan_node
 
@@ -293,9 +293,3 @@ def test_wrong_calls() -> None:
     rows = single("MatMul", inputs="x x")
     with pytest.raises(InputError, match=r"node 'n' \(MatMul\): .*shapes cannot be multiplied"):
         from_onnx(rows)(torch.zeros(2, 3))
-
-
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(TargetError, match=r"ONNX files need the package onnx .*pip install 'cellwright\[onnx\]'"):
-        from_onnx(b"")

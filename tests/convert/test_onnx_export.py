@@ -16,7 +16,6 @@ from cellwright import (
     LSTMCell,
     OptionError,
     Recurrent,
-    TargetError,
     cells,
     sigmoid,
     tanh,
@@ -168,8 +167,7 @@ def test_a_character_model(embed: int, assert_close: Any) -> None:
     """Ids in, logits out, with the output layer and the embedding in the file."""
     sizes = [embed or 9, 6]
     model = CharModel([cells.LSTM(i, 6).definition() for i in sizes], 9, embed=embed)
-    symbols = None if model.embed is None else model.embed.weight
-    made = to_onnx(model.recurrent, integer=True, symbols=symbols, output=model.output)
+    made = model.to_onnx()
     onnx.checker.check_model(made, full_check=True)
     ids, state = torch.randint(0, 9, (7, 3)), initial(model.recurrent, 3)
     with torch.no_grad():
@@ -202,9 +200,3 @@ def test_refusals(tmp_path: Path) -> None:
         to_onnx(LSTM(3, 4), symbols=torch.zeros(9, 2))
     with pytest.raises(DataError, match=r"none/model.onnx cannot be written: No such file or directory"):
         to_onnx(LSTM(3, 4), tmp_path / "none" / "model.onnx")
-
-
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(TargetError, match=r"ONNX files need the package onnx .*pip install 'cellwright\[onnx\]'"):
-        to_onnx(LSTM(3, 4))

@@ -1,6 +1,8 @@
 """Imported models against ONNX Runtime, torch, and the layers that they were exported from."""
 
+import copy
 import io
+import pickle
 import warnings
 from typing import Any
 
@@ -228,6 +230,13 @@ def test_the_module_is_a_module(assert_close: Any) -> None:
     want = module(*given)
     for got, w in zip(module(given[0], **dict(zip(module.inputs[1:], given[1:], strict=True))), want, strict=True):
         assert torch.equal(got, w)
+    before = module(*given)[0]
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(twin(*given)[0], before)
+        for p in twin.parameters():
+            p.data.zero_()  # its own, not those of the first
+        assert not torch.equal(twin(*given)[0], before)
+    assert torch.equal(module(*given)[0], before)
     other = from_onnx(to_onnx(KINDS["normed"][0](), lengths=True))
     other.load_state_dict(module.state_dict())
     assert torch.equal(other(*given)[0], want[0])
