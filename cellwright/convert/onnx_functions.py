@@ -306,5 +306,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 # Operators that meant something else before this version of ONNX.
-SINCE = {"Softmax": 13, "LogSoftmax": 13, "Scan": 9, "Reshape": 5, "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7,
+SINCE = {"Softmax": 13, "LogSoftmax": 13, "Scan": 8, "Reshape": 5, "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7,
          "Less": 7, "Greater": 7, "Equal": 7, "And": 7, "Or": 7, "Xor": 7, "RNN": 7, "LSTM": 7, "GRU": 7}  # fmt: skip

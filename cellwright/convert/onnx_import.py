@@ -12,6 +12,7 @@ from ..errors import CellwrightError, DataError, InputError
 from .onnx_file import load, place_of, tensor_of, torch_type
 from .onnx_functions import FUNCTIONS, SINCE
 from .onnx_layers import ATTRIBUTES, WEIGHTS, Recurrence
+from .onnx_loop import Loop, loop_attributes
 from .onnx_package import package
 
 Values = dict[str, Tensor]
@@ -41,6 +42,7 @@ class OnnxModel(nn.Module):
 
     Attributes:
         inputs, outputs: their names, in order.
+        opset: the version of ONNX's operators.
         layers: the recurrent nodes; `layers[name].layers` is a `Recurrent` for each direction.
         weights: the floating weights of all other nodes.
     """
@@ -48,7 +50,7 @@ class OnnxModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.layers, self.weights = nn.ModuleDict(), nn.ParameterDict()
-        self._opset = _opset(model)
+        self.opset = _opset(model)
         held = {tensor.name for tensor in model.graph.initializer}  # older models list their weights as inputs, too
         self._declared = {v.name: _declared(v) for v in model.graph.input if v.name not in held}
         self.inputs = tuple(self._declared)
@@ -127,8 +129,8 @@ def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
     if node.domain not in ("", "ai.onnx") or op not in (*FUNCTIONS, *ATTRIBUTES, "Scan"):
         raise DataError(f"{place}: this operator is not supported; expected {', '.join([*ATTRIBUTES, 'Scan'])} "
                         f"and {', '.join(FUNCTIONS)}")  # fmt: skip
-    if model._opset < SINCE.get(op, 1):
-        raise DataError(f"{place}: got the operator of opset {model._opset}, expected opset {SINCE[op]} or newer")
+    if model.opset < SINCE.get(op, 1):
+        raise DataError(f"{place}: got the operator of opset {model.opset}, expected opset {SINCE[op]} or newer")
     if op in FUNCTIONS:
         if op == "Split":
             attributes.setdefault("num_outputs", len(node.output))
@@ -142,8 +144,8 @@ def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
         key = _key(node.name or op, model.layers)
         model.layers[key] = Recurrence(place, op, attributes, weights)
         return Layer(key)
-    _check_attributes(place, attributes, _LOOP)
-    return Loop(Block(model, attributes["body"], constants), attributes, place)
+    _check_attributes(place, attributes, loop_attributes(model.opset))
+    return Loop(Block(model, attributes["body"], constants), attributes, place, model.opset)
 
 
 def _read_by(node: Any, constants: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -191,61 +193,6 @@ class Layer:
         """Its outputs."""
         result: tuple[Tensor, ...] = model.layers[self.key](*given)
         return result
-
-
-_LOOP = (
-    "body", "num_scan_inputs", "scan_input_axes", "scan_input_directions", "scan_output_axes", "scan_output_directions",
-)  # fmt: skip
-
-
-class Loop:
-    """A `Scan`: its body at every step, with the states of the step before."""
-
-    def __init__(self, body: Block, attributes: Mapping[str, Any], place: str) -> None:
-        self.body, self.scanned = body, int(attributes["num_scan_inputs"])
-        self.states = len(body.inputs) - self.scanned
-        results = len(body.outputs) - self.states
-        if self.scanned < 1 or self.states < 0 or results < 0:
-            raise DataError(f"{place}, attribute 'num_scan_inputs': got {self.scanned}, but the body has "
-                            f"{len(body.inputs)} inputs and {len(body.outputs)} outputs")  # fmt: skip
-
-        def each(name: str, count: int, allowed: Sequence[int] | None) -> list[int]:
-            values = list(attributes.get(name) or [0] * count)
-            if len(values) != count or (allowed is not None and not set(values) <= set(allowed)):
-                raise DataError(f"{place}, attribute {name!r}: got {values}, expected {count} numbers"
-                                + (f" of {list(allowed)}" if allowed else ""))  # fmt: skip
-            return values
-
-        self.axes = each("scan_input_axes", self.scanned, None)
-        self.backwards = each("scan_input_directions", self.scanned, (0, 1))
-        self.output_axes = each("scan_output_axes", results, None)
-        self.prepends = each("scan_output_directions", results, (0, 1))
-
-    def __call__(self, model: OnnxModel, given: list[Tensor | None], values: Values) -> list[Tensor]:
-        """The states after the last step, then what was collected at every step."""
-        full = [v for v in given if v is not None]
-        if len(full) != len(self.body.inputs):
-            raise InputError(f"got {len(full)} inputs, the body takes {len(self.body.inputs)}")
-        states = full[: self.states]
-        sequences = [x.movedim(axis, 0) for x, axis in zip(full[self.states :], self.axes, strict=True)]
-        T = len(sequences[0])
-        if any(len(x) != T for x in sequences):
-            raise InputError(f"got sequences of {', '.join(str(len(x)) for x in sequences)} steps, expected as many")
-        rows = [x.flip(0) if back else x for x, back in zip(sequences, self.backwards, strict=True)]
-        rows = rows if T else [x.new_zeros(1, *x.shape[1:]) for x in rows]  # for the shapes
-        collected: list[list[Tensor]] = [[] for _ in self.output_axes]
-        after = states
-        for t in range(max(T, 1)):
-            now = dict(zip(self.body.inputs, [*after, *(x[t] for x in rows)], strict=True))
-            found = self.body.run(model, now, values)
-            after = found[: self.states]
-            for into, value in zip(collected, found[self.states :], strict=True):
-                into.append(value)
-        outputs = []
-        for steps, axis, prepends in zip(collected, self.output_axes, self.prepends, strict=True):
-            result = torch.stack(steps[::-1] if prepends else steps)[:T]
-            outputs.append(result.movedim(0, axis))
-        return [*(after if T else states), *outputs]
 
 
 def _attributes(node: Any) -> dict[str, Any]:

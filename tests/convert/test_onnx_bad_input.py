@@ -154,12 +154,6 @@ def test_absurd_shapes_of_values() -> None:
         from_onnx(model)(torch.zeros(2, 3))
 
 
-def with_scan_8() -> Any:
-    model = graph_of([scan_node()], {"a": X, "b": X, "h0": X}, {"last": 2}, {"W": X}, opset=21)
-    model.opset_import[0].version = 8
-    return model
-
-
 def with_functions() -> Any:
     model = single("Relu")
     function = onnx.helper.make_function("here", "Own", ["a"], ["b"], [onnx.helper.make_node("Neg", ["a"], ["b"])],
@@ -203,7 +197,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "string": (lambda: with_type(8), "the input 'x' has the type STRING, expected one of float32, uint8"),
     "float8": (lambda: with_type(17), "the input 'x' has the type FLOAT8E4M3FN"),
     "sequence": (with_sequence, "the input 'x' is no tensor"),
-    "old scan": (with_scan_8, "against the rules of ONNX|got the operator of opset 8, expected opset 9"),
     "old softmax": (lambda: single("Softmax", opset=11), r"\(Softmax\): got the operator of opset 11"),
     "string constant": (
         lambda: graph_of([onnx.helper.make_node("Constant", [], ["y"], name="n", value_string="a")], {"x": X},

@@ -213,6 +213,20 @@ def test_scan(attributes: dict[str, Any], shapes: Any, assert_close: Any) -> Non
     assert [p.shape for p in module.parameters()] == [(4, 3)]
 
 
+def test_the_first_scan(assert_close: Any) -> None:
+    """Of opset 8: a batch before everything else, lengths, and one direction per sequence; against ONNX Runtime."""
+    h, rng = onnx.helper, np.random.default_rng(0)
+    names = [h.make_tensor_value_info(n, 1, [3]) for n in ("s", "a", "b", "next", "out")]
+    nodes = [h.make_node("Sum", ["s", "a", "b"], ["sum"]), h.make_node("Tanh", ["sum"], ["next"]),
+             h.make_node("Identity", ["next"], ["out"])]  # fmt: skip
+    body = h.make_graph(nodes, "step", names[:3], names[3:])
+    for lengths in ([4, 2], [1, 4]):
+        given = {"n": np.array(lengths), "s0": rng.standard_normal((2, 3)).astype("float32")}
+        given |= {n: rng.standard_normal((2, 4, 3)).astype("float32") for n in ("x", "y")}
+        node = h.make_node("Scan", list(given), ["last", "all"], body=body, num_scan_inputs=2, directions=[0, 1])
+        against_runtime(graph_of([node], given, {"last": 2, "all": 3}, {}, opset=8), given, assert_close)
+
+
 def test_scan_over_no_step() -> None:
     given = {"a": np.zeros((0, 2, 3), "float32"), "b": np.zeros((0, 2, 4), "float32"), "h0": np.ones((2, 3), "float32")}
     model = graph_of([scan_node()], given, {"last": 2, "all": 3, "negated": 3}, {"W": np.ones((4, 3), "float32")})
