@@ -31,7 +31,10 @@ def to_onnx(
     symbols: Tensor | None = None,
     output: nn.Linear | None = None,
 ) -> Any:
-    """A layer as an ONNX model (opset 21) for any number of steps and sequences; needs the package onnx.
+    """A layer as an ONNX model (opset 21) for one step or more and any number of sequences; needs the package onnx.
+
+    Where the equations are those of ONNX's RNN, LSTM or GRU, the layer becomes that operator, else a `Scan`. In float64
+    and with resets it is always a `Scan`: ONNX Runtime has the operators in float32 only, and they know no resets.
 
     Inputs: `x` [T, B, I] (or [B, T, I] with batch_first); `lengths` and `reset` if asked for, as the layer takes them;
     the states before the first step, `h0` [L*D, B, units] and so on. Outputs: `output`, and the states after the last
@@ -114,11 +117,12 @@ class _Export:
     lengths: bool
     reset: bool
     whole: bool
+    present: str = ""  # [B, 1] of bool: the sequence has a step
 
     def run(self, symbols: Tensor | None) -> tuple[str, list[dict[str, str]]]:
         """The layers, one after the other: names of the output [T, B, O], and of each one's states [D, B, units]."""
         b, layer = self.b, self.layer
-        for name in ("output", *self._inputs(), *self._outputs()):
+        for name in ("output", *self._inputs(), *self._state_shapes("n")):
             b.name(name)
         x, masks = self._sequences()
         states = self._states()
@@ -157,13 +161,13 @@ class _Export:
         if self.layer.batch_first:
             x = b.op("Transpose", x, perm=[1, 0] if self.whole else [1, 0, 2])
         if self.lengths:
-            steps = b.op("Gather", b.op("Shape", x), b.constant(np.array(0), "zero"), axis=0)
-            each = b.op("Range", b.constant(np.array(0), "zero"), steps, b.constant(np.array(1), "unit"))
+            steps = b.op("Gather", b.op("Shape", x), b.number(0), axis=0)
+            each = b.op("Range", b.number(0), steps, b.number(1))
             inside = b.op("Less", b.op("Unsqueeze", each, b.numbers(1)), "lengths")  # [T, B]
             if self.whole:
-                x = b.op("Where", inside, x, b.constant(np.array(0), "zero"))  # padding may hold anything
+                x = b.op("Where", inside, x, b.number(0))  # padding may hold anything
             masks["valid"] = b.op("Unsqueeze", inside, b.numbers(2))
-            self.present = b.op("Unsqueeze", b.op("Less", b.constant(np.array(0), "zero"), "lengths"), b.numbers(1))
+            self.present = b.op("Unsqueeze", b.op("Less", b.number(0), "lengths"), b.numbers(1))
         if self.reset:
             reset = b.op("Transpose", "reset", perm=[1, 0]) if self.layer.batch_first else "reset"
             reset = b.op("And", reset, inside) if self.lengths else reset
@@ -178,10 +182,7 @@ class _Export:
         after: dict[str, list[str]] = {name: [] for name in before}
         plan = self.layer._programs[k].plan(self.reset, self.lengths)
         for d, suffix in enumerate(("", "_reverse")[:D]):
-            start = {
-                name: b.op("Gather", value, b.constant(np.array(d), "direction"), axis=0)
-                for name, value in before.items()
-            }
+            start = {name: b.op("Gather", value, b.number(d), axis=0) for name, value in before.items()}
             given = dict(masks)
             if d and self.reset:
                 # Against time, what begins at t + 1 must not be seen at t.
@@ -242,19 +243,20 @@ class _Export:
         """A dense layer after the last one."""
         b = self.b
         if output.in_features != self.layer.output_size:
-            raise OptionError(f"got an output layer for {output.in_features} features, the layer gives "
-                              f"{self.layer.output_size}")  # fmt: skip
+            raise OptionError(
+                f"got an output layer for {output.in_features} features, the layer gives {self.layer.output_size}"
+            )
         result = b.op("MatMul", value, b.constant(_array(output.weight).T, "weight_output"))
         return result if output.bias is None else b.op("Add", result, b.constant(_array(output.bias), "bias_output"))
 
-    def _state_shapes(self) -> dict[str, list[Any]]:
-        """The shape of each state by the ending of its name after "h0" or "hn": "" or "_l0", "_l1", ..."""
+    def _state_shapes(self, when: str) -> dict[str, list[Any]]:
+        """The shapes of all states before ("0") or after ("n") the sequence: "h0", or "h0_l0" and "h0_l1", ..."""
         layer, D = self.layer, self.layer.directions
         if layer._listed:
             pairs = [(f"_l{k}", d, D) for k, d in enumerate(layer.definitions)]
         else:
             pairs = [("", layer.definitions[0], D * layer.num_layers)]
-        return {f"{n} {end}": [rows, "batch", d.state_size(n)] for end, d, rows in pairs for n in d.states}
+        return {f"{n}{when}{end}": [rows, "batch", d.state_size(n)] for end, d, rows in pairs for n in d.states}
 
     def _inputs(self) -> dict[str, tuple[str, list[Any]]]:
         """Type and shape of every input of the model."""
@@ -265,11 +267,7 @@ class _Export:
             found["lengths"] = ("int64", ["batch"])
         if self.reset:
             found["reset"] = ("bool", sequence)
-        return found | {key.replace(" ", "0"): (kind, shape) for key, shape in self._state_shapes().items()}
-
-    def _outputs(self) -> dict[str, list[Any]]:
-        """Shape of every state after the last step."""
-        return {key.replace(" ", "n"): shape for key, shape in self._state_shapes().items()}
+        return found | {name: (kind, shape) for name, shape in self._state_shapes("0").items()}
 
     def model(self, onnx: Any, result: str, last: list[dict[str, str]], features: int) -> Any:
         """The finished model."""
@@ -283,7 +281,7 @@ class _Export:
             ends |= {f"{name}n": self._joined([after[name] for after in last], 0) for name in last[0]}
         b.nodes += [emit.OnnxNode("Identity", (value,), (name,), {}) for name, value in ends.items()]
         sequence: list[Any] = ["batch", "time"] if self.layer.batch_first else ["time", "batch"]
-        shapes = {"output": [*sequence, features], **self._outputs()}
+        shapes = {"output": [*sequence, features], **self._state_shapes("n")}
         info, kind = onnx.helper.make_tensor_value_info, emit.TYPES[b.dtype.name]
         graph = onnx.helper.make_graph(
             [_node(onnx, node) for node in b.nodes],

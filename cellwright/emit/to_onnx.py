@@ -72,6 +72,10 @@ class Builder:
         """A vector of int64, which axes and shapes are."""
         return self.constant(np.array(values, np.int64), "numbers")
 
+    def number(self, value: int) -> str:
+        """One int64, as an index or a step of a range."""
+        return self.constant(np.array(value, np.int64), "number")
+
     def op(self, op: str, *inputs: str, hint: str = "", **attributes: Any) -> str:
         """Append a node with one output; returns its name."""
         return self.many(op, *inputs, outputs=(hint or op.lower(),), **attributes)[0]
