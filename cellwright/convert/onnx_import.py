@@ -71,20 +71,24 @@ class OnnxModel(nn.Module):
         found = self._main.run(self, values, {})
         return found[0] if len(found) == 1 else tuple(found)
 
-    def hold(self, name: str, value: Tensor) -> str:
-        """Keep a constant under the key that is returned: what is floating and no single number is a weight."""
-        if value.is_floating_point() and value.dim():
-            key = _key(name, self.weights)
+    def hold(self, name: str, value: Tensor) -> tuple[str, bool]:
+        """Keep a constant: its key, and whether it is a weight, as all are that are floating and no single number."""
+        trained = value.is_floating_point() and bool(value.dim())
+        key = _key(name, self.weights) if trained else f"constant {sum(1 for _ in self.buffers())}"
+        if trained:
             self.weights[key] = nn.Parameter(value)
         else:
-            key = f"constant {sum(1 for _ in self.buffers())}"
             self.register_buffer(key, value, persistent=False)
-        return key
+        return key, trained
 
-    def held(self, key: str) -> Tensor:
+    def held(self, key: str, trained: bool) -> Tensor:
         """The present value of a constant."""
-        value: Tensor = self.weights[key] if key in self.weights else getattr(self, key)
+        value: Tensor = self.weights[key] if trained else getattr(self, key)
         return value
+
+
+# What torch and Python raise for values that do not fit an operator.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 class Block:
@@ -98,8 +102,8 @@ class Block:
                 own[node.output[0]] = _constant(node)
             else:
                 nodes.append(node)
-        constants = {**around, **own}
         self.inputs = tuple(v.name for v in graph.input if v.name not in own)
+        constants = {name: v for name, v in {**around, **own}.items() if name not in self.inputs}
         self.outputs = tuple(v.name for v in graph.output)
         self._calls = [
             (place_of(n), _call(model, n, constants), _read_by(n, constants), tuple(n.output)) for n in nodes
@@ -109,13 +113,13 @@ class Block:
 
     def run(self, model: OnnxModel, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
         """The outputs, from the inputs by name and the values of the graphs around."""
-        values = {**around, **{name: model.held(key) for name, key in self._held.items()}, **inputs}
+        values = {**around, **{name: model.held(*key) for name, key in self._held.items()}, **inputs}
         for place, call, reads, outputs in self._calls:
             try:
                 found = call(model, [values[name] if name else None for name in reads], values)
             except CellwrightError as error:
                 raise InputError(f"{place}: {error}") from None
-            except (ArithmeticError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            except _FAULTS as error:
                 raise InputError(f"{place}: {str(error).strip()}") from error
             if any(outputs[len(found) :]):
                 raise InputError(f"{place}: it gives {len(found)} output(s), the model asks for {len(outputs)}")
@@ -164,8 +168,9 @@ def _uses(node: Any, constants: Mapping[str, Tensor]) -> set[str]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             found.update(v.name for v in attribute.g.output)
+            seen = constants.keys() - {v.name for v in attribute.g.input}
             for inner in attribute.g.node:
-                found |= _uses(inner, constants)
+                found |= _uses(inner, {name: constants[name] for name in seen})
     return found
 
 

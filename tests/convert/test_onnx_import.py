@@ -227,6 +227,28 @@ def test_the_first_scan(assert_close: Any) -> None:
         against_runtime(graph_of([node], given, {"last": 2, "all": 3}, {}, opset=8), given, assert_close)
 
 
+def test_names_of_the_graph_around(assert_close: Any) -> None:
+    """A body's input W is not the W of the graph around, and a weight may be named like what the module keeps."""
+    h, rng = onnx.helper, np.random.default_rng(0)
+    rnn = h.make_node("RNN", ["X", "W", "R"], ["", "y"], hidden_size=2)
+    shapes = {"h": [1, 1, 2], "W": [1, 2, 3], "next": [1, 1, 2]}
+    info = [h.make_tensor_value_info(n, 1, shape) for n, shape in shapes.items()]
+    body = h.make_graph([rnn, h.make_node("Add", ["h", "y"], ["next"])], "step", info[:2], info[2:])
+    nodes = [
+        h.make_node("Scan", ["h0", "w"], ["last"], body=body, num_scan_inputs=1),
+        h.make_node("MatMul", ["last", "W"], ["product"]),
+        h.make_node("Mul", ["product", "ten"], ["scaled"]),
+        h.make_node("Add", ["scaled", "constant 0"], ["y"]),
+    ]
+    given = {"w": rng.standard_normal((4, 1, 2, 3)).astype("float32"), "h0": np.zeros((1, 1, 2), "float32")}
+    weights = {"W": rng.standard_normal((1, 2, 3)).astype("float32"), "R": np.zeros((1, 2, 2), "float32")}
+    weights |= {"X": rng.standard_normal((1, 1, 3)).astype("float32"), "ten": np.array(10, "float32")}
+    weights["constant 0"] = rng.standard_normal((1, 1, 3)).astype("float32")
+    got = from_onnx(graph_of(nodes, given, {"y": 3}, weights))(*map(torch.from_numpy, given.values()))
+    last = np.tanh(weights["X"] @ given["w"][:, 0].swapaxes(1, 2)).sum(0, keepdims=True)
+    assert_close("y", got, torch.from_numpy(last @ weights["W"] * 10 + weights["constant 0"]), TOLERANCE)
+
+
 def test_scan_over_no_step() -> None:
     given = {"a": np.zeros((0, 2, 3), "float32"), "b": np.zeros((0, 2, 4), "float32"), "h0": np.ones((2, 3), "float32")}
     model = graph_of([scan_node()], given, {"last": 2, "all": 3, "negated": 3}, {"W": np.ones((4, 3), "float32")})
