@@ -1,6 +1,7 @@
 """ONNX models as modules of torch: RNN, LSTM and GRU become layers of this package, `Scan` a loop over its body."""
 
 import inspect
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from .onnx_loop import Loop, loop_attributes
 from .onnx_package import package
 
 Values = dict[str, Tensor]
+Constants = ChainMap[str, Tensor | None]  # by name, the innermost graph first; None: an input hides it
 # From the model, a node's inputs (None: left away) and all values that it can see, to its outputs.
 Call = Callable[["OnnxModel", list[Tensor | None], Values], Sequence[Tensor]]
 
@@ -55,7 +57,7 @@ class OnnxModel(nn.Module):
         self._declared = {v.name: _declared(v) for v in model.graph.input if v.name not in held}
         self.inputs = tuple(self._declared)
         self.outputs = tuple(v.name for v in model.graph.output)
-        self._main = Block(self, model.graph, {})
+        self._main = Block(self, model.graph, ChainMap())
 
     def forward(self, *given: Tensor, **named: Tensor) -> Any:
         """Run the model: one tensor per input. Returns the output, or a tuple of all outputs in their order."""
@@ -94,7 +96,7 @@ _FAULTS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, Ru
 class Block:
     """A graph, or the body of a `Scan`, ready to run. `around`: the constants of the graphs that it stands in."""
 
-    def __init__(self, model: OnnxModel, graph: Any, around: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: OnnxModel, graph: Any, around: Constants) -> None:
         own = {tensor.name: tensor_of(tensor) for tensor in graph.initializer}
         nodes = []
         for node in graph.node:
@@ -103,7 +105,7 @@ class Block:
             else:
                 nodes.append(node)
         self.inputs = tuple(v.name for v in graph.input if v.name not in own)
-        constants = {name: v for name, v in {**around, **own}.items() if name not in self.inputs}
+        constants: Constants = ChainMap({**dict.fromkeys(self.inputs), **own}, around)
         self.outputs = tuple(v.name for v in graph.output)
         self._calls = [
             (place_of(n), _call(model, n, constants), _read_by(n, constants), tuple(n.output)) for n in nodes
@@ -127,7 +129,7 @@ class Block:
         return [values[name] for name in self.outputs]
 
 
-def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
+def _call(model: OnnxModel, node: Any, constants: Constants) -> Call:
     """How to run one node. DataError: the operator, an attribute or a type of it is not supported."""
     place, op, attributes = place_of(node), node.op_type, _attributes(node)
     if node.domain not in ("", "ai.onnx") or op not in (*FUNCTIONS, *ATTRIBUTES, "Scan"):
@@ -143,7 +145,7 @@ def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
     if op in ATTRIBUTES:
         _check_attributes(place, attributes, ATTRIBUTES[op])
         names = [node.input[k] if k < len(node.input) else "" for k in WEIGHTS[op]]
-        fixed = all(name in constants or not name for name in names)
+        fixed = all(not name or constants.get(name) is not None for name in names)
         weights = [constants.get(name) for name in names] if fixed else None
         key = _key(node.name or op, model.layers)
         model.layers[key] = Recurrence(place, op, attributes, weights)
@@ -152,25 +154,25 @@ def _call(model: OnnxModel, node: Any, constants: Mapping[str, Tensor]) -> Call:
     return Loop(Block(model, attributes["body"], constants), attributes, place, model.opset)
 
 
-def _read_by(node: Any, constants: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _read_by(node: Any, constants: Constants) -> tuple[str, ...]:
     """The inputs that a node reads when it runs: not the weights that became those of a layer."""
     names = list(node.input)
     places = [k for k in WEIGHTS.get(node.op_type, ()) if k < len(names)]
-    if all(names[k] in constants or not names[k] for k in places):
+    if all(not names[k] or constants.get(names[k]) is not None for k in places):
         for k in places:
             names[k] = ""
     return tuple(names)
 
 
-def _uses(node: Any, constants: Mapping[str, Tensor]) -> set[str]:
+def _uses(node: Any, constants: Constants) -> set[str]:
     """Every name that a node and the graphs inside it read."""
     found = set(_read_by(node, constants))
     for attribute in node.attribute:
         if attribute.HasField("g"):
             found.update(v.name for v in attribute.g.output)
-            seen = constants.keys() - {v.name for v in attribute.g.input}
+            inside = ChainMap(dict.fromkeys(v.name for v in attribute.g.input), constants)
             for inner in attribute.g.node:
-                found |= _uses(inner, {name: constants[name] for name in seen})
+                found |= _uses(inner, inside)
     return found
 
 
