@@ -5,12 +5,12 @@ The floors, each importing only from those below it:
     errors   0  the error tree
     lang     1  from equations to a plan; knows no target, imports no torch
     cells    2  mathematics only: one short file per family
-    emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
+    emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), ONNX, LaTeX
     nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
-    convert  4  weights of other frameworks: Keras, TF1, Flax, torch.nn; `from cellwright import convert`
-    tasks    4  data, model and metric: the character model
-    train    4  the training loop, run folders
-    app      5  the command line, generation, doctor
+    convert  4  weights and models of others: Keras, TF1, Flax, torch.nn, ONNX; `from cellwright import convert`
+    tasks    5  data, model and metric: the character model
+    train    5  the training loop, run folders
+    app      6  the command line, generation, doctor
 
 The names below are the public surface. Those of `nn` are imported when first used, so that importing the package
 does not wait for torch.

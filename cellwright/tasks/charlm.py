@@ -10,6 +10,7 @@ Trained by truncated back-propagation through time: the state goes on from chunk
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..cells import find
+from ..convert import to_onnx
 from ..errors import DataError, OptionError
 from ..lang import Definition
 from ..nn import Recurrent, stepper
@@ -68,6 +70,11 @@ class CharModel(nn.Module):
         x = ids if self.embed is None else self.dropout(self.embed(ids))
         output, state = self.recurrent(x, state)  # [T, B, O]
         return self.output(self.dropout(output)), state
+
+    def to_onnx(self, path: Path | None = None) -> Any:
+        """The model in evaluation mode as an ONNX model (`convert.to_onnx`): ids int64 [T, B] to logits [T, B, V]."""
+        symbols = None if self.embed is None else self.embed.weight
+        return to_onnx(self.recurrent, path, integer=True, symbols=symbols, output=self.output)
 
     def stepper(self, state: State | None = None, streams: int = 1) -> Any:
         """The model in evaluation mode as one compiled step per symbol (`nn.stepper`), from the weights as they are
