@@ -33,7 +33,7 @@ app.add_typer(training, name="train")
 _DEFAULT = CharLMConfig()
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the --out of a training", show_default=False)]
-Format = Annotated[str, typer.Option("--format", metavar="torch|keras|tf1|flax", help="whose names and layout")]
+Format = Annotated[str, typer.Option("--format", metavar="torch|keras|tf1|flax|onnx", help="whose names and layout")]
 Last = Annotated[bool, typer.Option("--last", help="the last weights instead of the best ones")]
 Options = Annotated[
     list[str] | None,

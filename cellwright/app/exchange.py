@@ -53,11 +53,18 @@ def _torch(layer: Recurrent) -> dict[str, Any]:
     return {f"recurrent.{name}": array for name, array in convert.to_torch(layer).items()}
 
 
+def _onnx(model: CharModel) -> bytes:
+    """The whole model: symbols and states in, logits and states out."""
+    data: bytes = model.to_onnx().SerializeToString()
+    return data
+
+
 EXPORTS: dict[str, Callable[[CharModel], bytes]] = {
     "torch": _Names(_torch, "output.weight", "output.bias", "embed.weight", transposed=False),
     "keras": _Names(convert.to_keras, "dense/kernel", "dense/bias", "embedding/embeddings"),
     "tf1": _Names(convert.to_tf1, "dense/kernel", "dense/bias", "embedding"),
     "flax": _Names(convert.to_flax, "Dense_0/kernel", "Dense_0/bias", "Embed_0/embedding"),
+    "onnx": _onnx,
 }
 
 
@@ -99,6 +106,8 @@ def import_(
     InputError: names every missing, extra and wrongly shaped array. DataError: a file that is damaged or too large.
     OptionError: an unknown format, cell or option. RunError: `out` is there already or cannot be written.
     """
+    if format_ == "onnx":
+        raise OptionError("--format onnx: a model, not weights alone; in Python, cellwright.convert.from_onnx reads it")
     if format_ not in IMPORTS:
         raise OptionError(f"--format {format_}: expected one of {', '.join(IMPORTS)}")
     if taken := sorted(_TAKEN & options.keys()):

@@ -56,9 +56,9 @@ def check_layer(layer: Any) -> Recurrent | Cell:
         raise OptionError(f"got a {type(layer).__name__}, expected a layer or cell such as cellwright.LSTM(10, 20)")
     if isinstance(layer, Recurrent):
         plain = {"residual": False, "merge": "concat"}
-        more = [f"{name}={getattr(layer, name)!r}" for name, value in plain.items() if getattr(layer, name) != value]
-        if more:
-            raise OptionError(f"got a layer with {' and '.join(more)}, which no array holds; do that around the layer")
+        found = {name: getattr(layer, name) for name in plain}
+        if more := " and ".join(f"{name}={value!r}" for name, value in found.items() if value != plain[name]):
+            raise OptionError(f"got a layer with {more}, which is not converted; do that around the layer")
     return layer
 
 
@@ -134,12 +134,7 @@ def kind_of(definition: Definition) -> str | None:
             twin = equations(*sizes, bias=bias, **definition.options).definition()
         except OptionError:
             continue
-        if (twin.graph.nodes, twin.params, twin.states, twin.results) == (
-            definition.graph.nodes,
-            definition.params,
-            definition.states,
-            definition.results,
-        ):
+        if twin.same_equations(definition):
             return kind
     return None
 

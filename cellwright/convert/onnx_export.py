@@ -15,6 +15,8 @@ from ..emit import to_onnx as emit
 from ..errors import DataError, OptionError
 from ..lang import Definition
 from ..nn import Recurrent
+from ..nn.weights import whole as dense
+from .layers import check_layer
 from .onnx_operators import Operator, operator_of, weights_for
 from .onnx_package import package
 
@@ -39,7 +41,7 @@ def to_onnx(
     Inputs: `x` [T, B, I] (or [B, T, I] with batch_first); `lengths` and `reset` if asked for, as the layer takes them;
     the states before the first step, `h0` [L*D, B, units] and so on. Outputs: `output`, and the states after the last
     valid step, `hn` and so on. For layers of a list of cells the states stand apart: `h0_l0` [D, B, units], `h0_l1`.
-    Dropout is left out.
+    Dropout is left out, zoneout is what it is in evaluation.
 
     Args:
         layer: RNN, LSTM, GRU or Recurrent, in float32 or float64 (which ONNX Runtime has no erf for).
@@ -61,14 +63,16 @@ def to_onnx(
         )
     if symbols is not None and (symbols.dim() != 2 or symbols.shape[1] != layer.input_size):
         raise OptionError(f"got symbols of shape {list(symbols.shape)}, expected [V, {layer.input_size}]")
+    check_layer(layer)
+    equations = layer.equations(training=False)
     weights = [
-        {k: _array(v) for k, v in layer._weights(n, suffix).items()}
-        for n in range(layer.num_layers)
+        {k: _array(v) for k, v in dense(definition, layer._weights(n, suffix)).items()}
+        for n, definition in enumerate(equations)
         for suffix in ("", "_reverse")[: layer.directions]
     ]
     more = [t for t in (symbols, *(() if output is None else output.parameters())) if t is not None]
     dtype = _dtype([w.dtype for one in weights for w in one.values()] + [_array(t).dtype for t in more])
-    export = _Export(layer, weights, emit.Builder(dtype), lengths, reset, integer or symbols is not None)
+    export = _Export(layer, equations, weights, emit.Builder(dtype), lengths, reset, integer or symbols is not None)
     result, last = export.run(symbols)
     if output is not None:
         result = export.linear(result, output)
@@ -112,6 +116,7 @@ class _Export:
     """One export: the nodes so far, and what they need to know of the layer."""
 
     layer: Recurrent
+    equations: list[Definition]  # of each layer, in evaluation
     weights: list[dict[str, NDArray[Any]]]  # of each layer and direction
     b: emit.Builder
     lengths: bool
@@ -121,7 +126,7 @@ class _Export:
 
     def run(self, symbols: Tensor | None) -> tuple[str, list[dict[str, str]]]:
         """The layers, one after the other: names of the output [T, B, O], and of each one's states [D, B, units]."""
-        b, layer = self.b, self.layer
+        b = self.b
         for name in ("output", *self._inputs(), *self._state_shapes("n")):
             b.name(name)
         x, masks = self._sequences()
@@ -130,7 +135,7 @@ class _Export:
         if symbols is not None:
             x, whole = b.op("Gather", b.constant(_array(symbols), "symbols"), x, axis=0), False
         last = []
-        for k, (definition, before) in enumerate(zip(layer.definitions, states, strict=True)):
+        for k, (definition, before) in enumerate(zip(self.equations, states, strict=True)):
             operator = operator_of(definition) if not self.reset and b.dtype == np.float32 else None
             if operator is None:
                 x, after = self._scans(k, x, masks, before, whole)
@@ -145,9 +150,9 @@ class _Export:
         """The names of the states before the first step, by layer, [D, B, units] each."""
         b, L, D = self.b, self.layer.num_layers, self.layer.directions
         if self.layer._listed:
-            return [{n: f"{n}0_l{k}" for n in d.states} for k, d in enumerate(self.layer.definitions)]
+            return [{n: f"{n}0_l{k}" for n in d.states} for k, d in enumerate(self.equations)]
         parts: dict[str, tuple[str, ...]] = {}
-        for name in self.layer.definitions[0].states:
+        for name in self.equations[0].states:
             hints = tuple(f"{name}0_l{k}" for k in range(L))
             parts[name] = (
                 b.many("Split", f"{name}0", b.numbers(*[D] * L), outputs=hints, axis=0) if L > 1 else (f"{name}0",)
@@ -253,9 +258,9 @@ class _Export:
         """The shapes of all states before ("0") or after ("n") the sequence: "h0", or "h0_l0" and "h0_l1", ..."""
         layer, D = self.layer, self.layer.directions
         if layer._listed:
-            pairs = [(f"_l{k}", d, D) for k, d in enumerate(layer.definitions)]
+            pairs = [(f"_l{k}", d, D) for k, d in enumerate(self.equations)]
         else:
-            pairs = [("", layer.definitions[0], D * layer.num_layers)]
+            pairs = [("", self.equations[0], D * layer.num_layers)]
         return {f"{n}{when}{end}": [rows, "batch", d.state_size(n)] for end, d, rows in pairs for n in d.states}
 
     def _inputs(self) -> dict[str, tuple[str, list[Any]]]:

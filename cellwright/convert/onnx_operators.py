@@ -50,7 +50,7 @@ def operator_of(definition: Definition) -> Operator | None:
     bias: Any = True if "bias_hh" in params else "input" if "bias_ih" in params else False
     sizes = definition.sizes["input_size"], definition.sizes["hidden_size"]
     for cell, options, operator in _candidates(list(definition.states)):
-        if _same(definition, cell(*sizes, bias=bias, **options).definition()):
+        if definition.same_equations(cell(*sizes, bias=bias, **options).definition()):
             return operator
     return None
 
@@ -68,16 +68,6 @@ def _candidates(states: list[str]) -> Iterator[tuple[type[Equations], dict[str, 
             for key, number in zip(("activation_alpha", "activation_beta"), numbers, strict=False):
                 attributes[key] = [number]
             yield cells.Elman, {"activation": name}, Operator("RNN", attributes)
-
-
-def _same(a: Definition, b: Definition) -> bool:
-    """Whether two cells have the same equations and weights; their names and the values' labels may differ."""
-
-    def shapes(definition: Definition) -> list[tuple[Any, ...]]:
-        return [(p.name, list(p.slices.items()), p.source) for p in definition.params.values()]
-
-    same = (a.states, a.results, a.graph.nodes) == (b.states, b.results, b.graph.nodes)
-    return same and shapes(a) == shapes(b)
 
 
 def weights_for(

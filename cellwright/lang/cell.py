@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from ..errors import CellError, CellwrightError, OptionError
 from .functions import ACTIVATIONS
-from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_initial, check_types
+from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_initial, check_types, same_values
 from .trace import Group, Symbol, Tracer, standardised, watch
 
 _RESERVED = ("input_size", "hidden_size", "with_bias", "bias", "linear", "scale", "norm", "step", "options", "check")
@@ -65,6 +65,16 @@ class Definition:
     def names(self) -> dict[int, str]:
         """The values within a step that the author has named, by node; a state's name means its next value."""
         return {i: name for i, name in self.graph.labels.items() if name not in self.states}
+
+    def same_equations(self, other: "Definition") -> bool:
+        """Whether two cells have the same weights and compute the same from them, whatever the names of their values
+        and the order in which they are written down."""
+        forms = [
+            ([(p.name, [*p.slices.items()], p.source, p.heads) for p in d.params.values()], [*d.states.items()])
+            for d in (self, other)
+        ]
+        values = same_values(self.graph, self.results.values(), other.graph, other.results.values())
+        return forms[0] == forms[1] and values
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; `from_json` reads it back."""

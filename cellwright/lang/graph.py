@@ -5,7 +5,7 @@ The size "one" is a single number per row of the batch.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CellError
@@ -105,6 +105,19 @@ class Graph:
     def find(self, op: str) -> dict[str, int]:
         """The leaves of one kind, by name."""
         return {node.name: i for i, node in enumerate(self.nodes) if node.op == op}
+
+
+def same_values(one: Graph, nodes: Iterable[int], other: Graph, others: Iterable[int]) -> bool:
+    """Whether nodes of two graphs are computed in the same way, in whatever order the graphs hold them."""
+    both = Graph({})
+
+    def places(graph: Graph, wanted: Iterable[int]) -> list[int]:
+        found: list[int] = []
+        for node in graph.nodes:
+            found.append(both.add(replace(node, args=tuple(found[i] for i in node.args))))
+        return [found[i] for i in wanted]
+
+    return places(one, nodes) == places(other, others)
 
 
 def check(graph: Graph, params: dict[str, Param], results: Iterable[int] = ()) -> None:

@@ -10,12 +10,14 @@ from torch import nn
 from cellwright import (
     GRU,
     LSTM,
+    RNN,
     Cell,
     DataError,
     GRUCell,
     LSTMCell,
     OptionError,
     Recurrent,
+    SLSTMCell,
     cells,
     sigmoid,
     tanh,
@@ -187,7 +189,30 @@ def test_the_file_is_the_model(tmp_path: Path) -> None:
     assert (model.producer_name, model.ir_version, model.opset_import[0].version) == ("cellwright", 10, 21)
 
 
+WRAPPED = {
+    "heads": lambda: Recurrent(SLSTMCell, 3, 6, heads=3),
+    "zoneout": lambda: LSTM(3, 4, 2, zoneout=0.3, bidirectional=True),
+    "layer norm": lambda: RNN(3, 4, layer_norm=True),
+    "clip": lambda: GRU(3, 4, state_clip=0.1),
+    "start": lambda: GRU(3, 4, learn_initial_state=True),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("reset", [False, True], ids=["whole", "resets"])
+def test_wrapped_layers_as_they_are_in_evaluation(name: str, reset: bool, assert_close: Any) -> None:
+    layer = WRAPPED[name]().eval()
+    for one, parameter in layer.named_parameters():
+        if one.startswith("initial"):
+            nn.init.normal_(parameter)
+    compare(layer, assert_close, lengths=True, reset=reset)
+
+
 def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"got a layer with residual=True, which is not converted"):
+        to_onnx(LSTM(4, 4, residual=True))
+    with pytest.raises(OptionError, match=r"got a layer with merge='sum'"):
+        to_onnx(LSTM(4, 4, bidirectional=True, merge="sum"))
     with pytest.raises(OptionError, match=r"got a Mine to export, expected RNN.*Recurrent\(\[cell\]\)"):
         to_onnx(Mine(3, 4))  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"got weights of torch.bfloat16, expected float32 or float64"):
