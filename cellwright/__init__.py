@@ -2,18 +2,19 @@
 
 The floors, each importing only from those below it:
 
-    errors   0  the error tree
-    lang     1  from equations to a plan; knows no target, imports no torch
-    cells    2  mathematics only: one short file per family
-    emit     2  targets: torch (the reference, the meaning of the operations), cpu (compiled), ONNX, LaTeX
-    nn       3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
-    convert  4  weights and models of others: Keras, TF1, Flax, torch.nn, ONNX; `from cellwright import convert`
-    tasks    5  data, model and metric: the character model
-    train    5  the training loop, run folders
-    app      6  the command line, generation, doctor
+    errors      0  the error tree
+    lang        1  from equations to a plan; knows no target, imports no torch
+    cells       2  mathematics only: one short file per family
+    emit        2  targets: torch (the reference, the meaning of the operations), cpu (compiled), ONNX, LaTeX
+    nn          3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
+    convert     4  weights and models of others: Keras, TF1, Flax, torch.nn, ONNX; `from cellwright import convert`
+    topologies  4  what goes in and what comes out: N to 1, 1 to N, N to M with attention and search
+    tasks       5  data, model and metric: the character model
+    train       5  the training loop, run folders
+    app         6  the command line, generation, doctor
 
-The names below are the public surface. Those of `nn` are imported when first used, so that importing the package
-does not wait for torch.
+The names below are the public surface, and those of `cellwright.topologies`. The names of `nn` are imported when
+first used, so that importing the package does not wait for torch.
 """
 
 import importlib

@@ -1,1 +1,1 @@
-"""The ways in: the command line and what it calls. Floor 5."""
+"""The ways in: the command line and what it calls. Floor 6."""

@@ -363,6 +363,21 @@ class Recurrent(nn.Module):
             return tuple(join(pair) for pair in scans)
         return join([direction for pair in scans for direction in pair])
 
+    def last_output(self, state: Any) -> Tensor:
+        """The output of the last layer after the last valid step of each direction: its part of a batched state.
+
+        [B, output_size], merged like the outputs. For an empty sequence it is the initial state. OptionError: a shortcut
+        goes past the last layer, so that its output is not a state.
+        """
+        if self.num_layers - 1 in self._shortcuts:
+            raise OptionError(
+                f"got a layer with residual={self.residual!r}, whose output after the last step is not its state; pool "
+                "its outputs, such as pool='mean', or leave the shortcut away"
+            )
+        layer = state[-1] if self._listed else state
+        h = layer if isinstance(layer, Tensor) else layer[0]  # [.., B, O]; the first state is the output
+        return self._merged(list(h[-self.directions :].unbind(0)))
+
     def extra_repr(self) -> str:
         """What `print` shows."""
         flags = [f"{k}={getattr(self, k)}" for k in ("batch_first", "dropout", "bidirectional") if getattr(self, k)]

@@ -75,7 +75,7 @@ def read(
     elif batch_first:
         x = x.transpose(0, 1)
     T, B = x.shape[:2]
-    valid = _valid(lengths, T, B, x.device)
+    valid = valid_steps(lengths, T, B, x.device)
     _check_symbols(x, valid, input_size, owner)
     starts = _reset(reset, T, B, batched, batch_first and batched, x.device)
     return Sequences(x, valid, starts, batched, batch_first and batched, packed)
@@ -168,8 +168,8 @@ def _check_symbols(x: Tensor, valid: Tensor | None, input_size: int, owner: str)
         )
 
 
-def _valid(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
-    """[T, B] of bool from the lengths; None without lengths, or when all sequences are full.
+def valid_steps(lengths: Any, T: int, B: int, device: torch.device) -> Tensor | None:
+    """[T, B] of bool from the lengths: true at the steps that count; None when all do.
 
     InputError for wrong lengths; in a graph of torch.compile a RuntimeError when it runs.
     """

@@ -1,1 +1,1 @@
-"""Tasks: data, model and metric, one file each. Floor 4: imports nothing from `train`."""
+"""Tasks: data, model and metric, one file each. Floor 5: imports nothing from `train`."""
