@@ -366,8 +366,8 @@ class Recurrent(nn.Module):
     def last_output(self, state: Any) -> Tensor:
         """The output of the last layer after the last valid step of each direction: its part of a batched state.
 
-        [B, output_size], merged like the outputs. For an empty sequence it is the initial state. OptionError: a shortcut
-        goes past the last layer, so that its output is not a state.
+        [B, output_size], merged like the outputs. For an empty sequence it is the initial state.
+        OptionError: a shortcut goes past the last layer, so that its output is not a state.
         """
         if self.num_layers - 1 in self._shortcuts:
             raise OptionError(
