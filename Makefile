@@ -16,7 +16,7 @@ demo: .venv/run.stamp
 	@.venv/bin/python examples/demo.py $(RUN)
 
 test: .venv/test.stamp
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n auto
 
 lint: .venv/lint.stamp
 	.venv/bin/ruff check .
@@ -25,7 +25,7 @@ lint: .venv/lint.stamp
 
 # No speed without the numbers: the tests of what is timed come first.
 bench: .venv/test.stamp
-	.venv/bin/python -m pytest -q tests/emit tests/nn/test_against_torch.py
+	.venv/bin/python -m pytest -q -n auto tests/emit tests/nn/test_against_torch.py
 	.venv/bin/python -m benchmarks --json runs/bench.json $(BENCH)
 
 # The libraries that `make bench` measures too where they are installed; about 2 GB.

@@ -22,6 +22,7 @@ from .report import arguments, heading, machine, ms, table, times, write
 from .timing import measure, use_threads
 
 SIZE = (64, 32, 128)  # T, B, H
+STEPWISE = cellwright.RecurrentDropout(0.25, per_step=True)
 PADDED = ((64, 32, 128), (64, 64, 512))
 BUDGET = {True: 0.5, False: 12.0}  # seconds of timing for one table of one mode
 
@@ -37,18 +38,6 @@ class NormLSTM(cells.LSTM):
         i, f, g, o = self.norm("n_i n_f n_g n_o", sums)
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)
         return sigmoid(o) * tanh(self.norm("n_c", c)), c
-
-
-class BlendLSTM(cells.LSTM):
-    """An LSTM whose states keep a tenth of the past: zoneout as it is at test time (Krueger et al. 2017).
-
-    It stands in for a mask on the state that is drawn anew at every step, which needs an input of its own.
-    """
-
-    def step(self, x: Any, h: Any, c: Any) -> Any:
-        """One step: the next hidden state and cell state."""
-        new_h, new_c = super().step(x, h, c)
-        return 0.9 * new_h + 0.1 * h, 0.9 * new_c + 0.1 * c
 
 
 class EagerPeephole(nn.Module):
@@ -90,8 +79,12 @@ def families(H: int) -> list[dict[str, nn.Module]]:
             "LSTM, peephole": peephole,
             "LSTM, coupled gates": cellwright.LSTM(H, H, coupled=True),
             "LSTM, projection to H/2": cellwright.LSTM(H, H, proj_size=H // 2),
-            "LSTM, blend 0.9 new + 0.1 old": Recurrent(BlendLSTM, H, H),
             "LSTM, layer norm": Recurrent(NormLSTM, H, H),
+            "LSTM, recurrent dropout": cellwright.LSTM(H, H, recurrent_dropout=0.25),
+            "LSTM, recurrent dropout of each step": cellwright.LSTM(H, H, recurrent_dropout=STEPWISE),
+            "LSTM, zoneout": cellwright.LSTM(H, H, zoneout=0.1),
+            "LSTM, weight drop": cellwright.LSTM(H, H, weight_drop=0.5),
+            "LSTM, learned initial state": cellwright.LSTM(H, H, learn_initial_state=True),
             "LSTM, peephole, eager torch loop": EagerPeephole(peephole),
         },
         {"GRU, reset after": cellwright.GRU(H, H), "GRU, reset before": cellwright.GRU(H, H, reset_after=False)},
@@ -99,7 +92,8 @@ def families(H: int) -> list[dict[str, nn.Module]]:
 
 
 def results(layer: nn.Module, x: Tensor, seed: Tensor, **options: Any) -> dict[str, Tensor]:
-    """Output and gradients by name."""
+    """Output and gradients by name, with the random masks of one seed."""
+    torch.manual_seed(1)
     gradients = training_step(layer, x, seed, **options)()
     names = ["x", *(name.rpartition(".")[2] for name, _ in layer.named_parameters())]
     return {"output": inference(layer, x, **options)(), **dict(zip(names, gradients, strict=True))}
@@ -121,6 +115,8 @@ def variants(budget: float, size: tuple[int, int, int] = SIZE) -> list[Row]:
     for mode in ("inference", "training"):
         rows = [[f"{mode}, B{B} H{H}", "ms", "to plain"]]
         for group in groups:
+            for layer in group.values():
+                layer.train(mode == "training")
             calls: list[Callable[[], Any]] = [
                 inference(layer, x) if mode == "inference" else training_step(layer, x, seeds[name])
                 for name, layer in group.items()

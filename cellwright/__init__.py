@@ -5,8 +5,9 @@ The floors, each importing only from those below it:
     errors      0  the error tree
     lang        1  from equations to a plan; knows no target, imports no torch
     cells       2  mathematics only: one short file per family
-    emit        2  targets: torch (the reference, the meaning of the operations), cpu (compiled), LaTeX
-    nn          3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, check_grads
+    emit        2  targets: torch (the reference, the meaning of the operations), cpu (compiled), ONNX, LaTeX
+    nn          3  what a PyTorch user touches: Cell, Recurrent, RNN, LSTM, GRU, wrappers, check_grads
+    convert     4  weights and models of others: Keras, TF1, Flax, torch.nn, ONNX; `from cellwright import convert`
     topologies  4  what goes in and what comes out: N to 1, 1 to N, N to M with attention and search
     tasks       5  data, model and metric: the character model, labels of sequences and of steps
     train       5  the training loop, run folders
@@ -64,15 +65,41 @@ if TYPE_CHECKING:
         GRU,
         LSTM,
         RNN,
+        Attentive,
         Cell,
-        GRUCell,
-        LSTMCell,
+        EmbeddingDropout,
+        LockedDropout,
         Recurrent,
-        RNNCell,
+        RecurrentDropout,
+        Trace,
+        WeightDrop,
+        Zoneout,
+        activation_regularisation,
         available_targets,
         check_grads,
         current_target,
+        temporal_activation_regularisation,
         use_target,
+    )
+    from .nn.built_in import (
+        GreffLSTMCell,
+        GRUCell,
+        IndRNNCell,
+        JANETCell,
+        JordanCell,
+        LiGRUCell,
+        LSTMCell,
+        MGUCell,
+        MinGRUCell,
+        MinLSTMCell,
+        MogrifierLSTMCell,
+        MultiplicativeLSTMCell,
+        QRNNCell,
+        RHNCell,
+        RNNCell,
+        SLSTMCell,
+        SRUCell,
+        UGRNNCell,
     )
 
 __version__ = "0.1.0"
@@ -82,23 +109,46 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attentive",
     "Cell",
     "CellError",
     "CellwrightError",
     "Classifier",
     "DataError",
     "Definition",
+    "EmbeddingDropout",
     "Equations",
     "GRUCell",
     "GradientError",
+    "GreffLSTMCell",
+    "IndRNNCell",
     "InputError",
+    "JANETCell",
+    "JordanCell",
     "LSTMCell",
+    "LiGRUCell",
+    "LockedDropout",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "MogrifierLSTMCell",
+    "MultiplicativeLSTMCell",
     "OptionError",
+    "QRNNCell",
+    "RHNCell",
     "RNNCell",
     "Recurrent",
+    "RecurrentDropout",
     "RunError",
+    "SLSTMCell",
+    "SRUCell",
     "Tagger",
     "TargetError",
+    "Trace",
+    "UGRNNCell",
+    "WeightDrop",
+    "Zoneout",
+    "activation_regularisation",
     "available_targets",
     "check_grads",
     "clamp",
@@ -126,6 +176,7 @@ __all__ = [
     "sqrt",
     "sum_units",
     "tanh",
+    "temporal_activation_regularisation",
     "use_target",
     "where",
 ]
@@ -135,7 +186,8 @@ def __getattr__(name: str) -> Any:
     if name in ("Classifier", "Tagger"):
         return getattr(importlib.import_module(".app.estimators", __name__), name)
     if name in __all__:
-        return getattr(importlib.import_module(".nn", __name__), name)
+        nn = importlib.import_module(".nn", __name__)
+        return nn.CELLS[name] if name in nn.CELLS else getattr(nn, name)
     raise AttributeError(f"module 'cellwright' has no attribute {name!r}")
 
 

@@ -6,7 +6,7 @@
     ├── InputError      a tensor of the wrong shape, dtype or device; lengths or states that do not fit
     ├── GradientError   a gradient that does not agree with finite differences
     ├── TargetError     a target that does not exist or cannot run on this machine
-    ├── DataError       text or data that is missing, empty, badly encoded or too short
+    ├── DataError       text, data or a model file that is missing, damaged, too short or not supported
     └── RunError        a run folder that is absent, damaged, edited or of another version
 
 Each message says what was got, what was expected, and what to do about it. The command line prints it after
@@ -39,7 +39,7 @@ class TargetError(CellwrightError):
 
 
 class DataError(CellwrightError):
-    """Text or data that is missing, empty, badly encoded or too short."""
+    """Text, data or a model file that is missing, empty, damaged, badly encoded, too short or not supported."""
 
 
 class RunError(CellwrightError):

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 import torch
 from torch import Tensor
+
+# No test is timed: a busy machine is no failure.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 Assert = Callable[[str, Tensor | None, Tensor | None, float], None]
 

@@ -36,6 +36,18 @@ class Logarithm(Equations):
         return 1.5 + tanh(self.linear("a", log(h * h)) + self.linear("b", x))
 
 
+class Apart(Equations):
+    """States that do not pass through the loop: no step reads y, nothing recurrent is in `last`, and k is h."""
+
+    states = {"y": "small_size", "h": "hidden_size", "k": "hidden_size", "last": "hidden_size"}
+    small_size = 3
+
+    def step(self, x: Any, y: Any, h: Any, k: Any, last: Any) -> Any:
+        a, b = self.linear("a b", x)
+        h = tanh(a + last + self.linear("a", h) * k)
+        return self.linear("y", h, matrix="y", size="small_size"), h, h, b
+
+
 CELLS: dict[str, Any] = {
     **{
         f"elman {name}": lambda i, h, name=name: Elman(i, h, activation=name)
@@ -48,6 +60,7 @@ CELLS: dict[str, Any] = {
     "gru": GRU,
     "gru before": lambda i, h: GRU(i, h, reset_after=False),
     "norms": Norms,
+    "apart": Apart,
 }
 
 

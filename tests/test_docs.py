@@ -1,5 +1,7 @@
 """Every block of the documents is run: Python as it stands, commands with fewer steps, the tree against the folder."""
 
+import ast
+import inspect
 import os
 import re
 import shlex
@@ -10,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from cellwright import Equations
+from cellwright.cells import CELLS
+from tests.cells_table import table
+
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/from-equations-to-a-loop.md")
+PAGES = ("README.md", "docs/from-equations-to-a-loop.md", "docs/cells.md", "docs/conventions.md")
 
 
 def blocks(page: str, kind: str) -> list[str]:
@@ -58,6 +64,31 @@ def test_the_equations_in_the_readme_are_those_of_the_lstm() -> None:
     assert shown in text(LSTM(3, 4).definition()) + "\n"
 
 
+def test_the_table_of_cells_is_made_of_their_definitions() -> None:
+    page = (ROOT / "docs/cells.md").read_text(encoding="utf-8")
+    assert table() in page, "the table has changed: `python -m tests.cells_table` prints it"
+
+
+@pytest.mark.parametrize("kind", CELLS, ids=lambda kind: kind.__name__)
+def test_a_cell_is_one_short_file(kind: type[Equations]) -> None:
+    """Fewer than 80 lines, and nothing of it in any other file of the package but the lists of names."""
+    file = Path(inspect.getfile(kind))
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 80
+    if kind.__name__ in ("Elman", "LSTM", "GRU"):
+        return  # torch.nn has layers of these
+    lists = {ROOT / "cellwright" / name for name in ("__init__.py", "cells/__init__.py")}
+    others = {path for path in (ROOT / "cellwright").rglob("*.py") if path.parent.name != "cells"} - lists
+    for path in others:
+        code = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        names = {getattr(n, "id", getattr(n, "attr", getattr(n, "name", ""))) for n in code}
+        assert names.isdisjoint({kind.__name__, f"{kind.__name__}Cell"}), path
+
+
+def test_every_file_of_cells_is_known() -> None:
+    files = {path for path in (ROOT / "cellwright" / "cells").glob("*.py") if path.stem != "__init__"}
+    assert files == {Path(inspect.getfile(kind)) for kind in CELLS}
+
+
 def commands(page: str) -> list[str]:
     lines = [line.split("  #")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line]
@@ -96,6 +127,15 @@ def test_commands_run(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     assert (tmp_path / "runs" / "book" / "best.safetensors").is_file()
     assert len((tmp_path / "tags.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", commands("docs/cells.md"))
+def test_commands_of_the_table_of_cells_run(command: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        shlex.split(command), env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (command, done.stderr)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

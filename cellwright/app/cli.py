@@ -1,4 +1,4 @@
-"""The command line: `cellwright train | eval | predict | generate | show | doctor`.
+"""The command line: `cellwright train | eval | predict | generate | export | import | show | doctor`.
 
 Everything that needs torch is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -33,6 +33,7 @@ training = typer.Typer(help="Train a model.", no_args_is_help=True)
 app.add_typer(training, name="train")
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the --out of a training", show_default=False)]
+Format = Annotated[str, typer.Option("--format", metavar="torch|keras|tf1|flax|onnx", help="whose names and layout")]
 Last = Annotated[bool, typer.Option("--last", help="the last weights instead of the best ones")]
 Options = Annotated[
     list[str] | None,
@@ -194,6 +195,47 @@ def predict(
 
     loaded = load(run, "last" if last else "best")
     write(loaded.job.predict(loaded.config, loaded.net, data), out)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    format_: Format,
+    out: Annotated[Path, typer.Option(help="a new file, .npz: arrays by name")],
+    last: Last = False,
+) -> None:
+    """Write the weights of a trained model for another framework."""
+    from .exchange import export as work
+
+    typer.echo(work(run, format_, out, "last" if last else "best"))
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help=".npz or .safetensors; a .keras file; a TF1 checkpoint", show_default=False
+        ),
+    ],
+    format_: Format,
+    out: Annotated[Path, typer.Option(help="a new file, .safetensors, with torch.nn's names")],
+    cell: Annotated[
+        str | None, typer.Option(help="rnn, lstm, gru, or the framework's own name", show_default=False)
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layer", metavar="NAME", help="a layer by its name, or FORWARD,BACKWARD; repeatable, in order"),
+    ] = None,
+    options: Options = None,
+) -> None:
+    """Make a layer's weights from those of another framework.
+
+    Options: bias=input (one bias per gate), activation=relu, reset_after=false, batch_first=false; tf1: forget_bias=0.
+    """
+    from .exchange import import_ as work
+
+    typer.echo(work(file, format_, out, cell, layers, cell_options(options)))
 
 
 @app.command()

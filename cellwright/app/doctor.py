@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from .. import __version__
-from ..nn import available_targets, cache_report
+from ..nn import available_targets, bfloat16_report, cache_report
 
 _PACKAGES = ("numpy", "llvmlite", "safetensors", "pydantic", "typer", "rich")
 
@@ -26,6 +26,7 @@ def report() -> str:
         ("vector unit", torch.backends.cpu.get_cpu_capability()),
         ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"),
     ]
+    rows.append(("bfloat16", bfloat16_report()))
     rows.append(("kernel cache", cache_report()))
     for name, reason in available_targets().items():
         rows.append((f"target {name}", "available" if reason is None else f"absent: {reason}"))

@@ -9,16 +9,74 @@ from pathlib import Path
 from ..errors import CellwrightError, OptionError
 from ..lang import Equations
 from .elman import Elman
+from .greff import GreffLSTM
 from .gru import GRU
+from .indrnn import IndRNN
+from .janet import JANET
+from .jordan import Jordan
+from .ligru import LiGRU
 from .lstm import LSTM
+from .mgu import MGU
+from .mingru import MinGRU
+from .minlstm import MinLSTM
+from .mogrifier import MogrifierLSTM
+from .multiplicative import MultiplicativeLSTM
+from .qrnn import QRNN
+from .rhn import RHN
+from .slstm import SLSTM
+from .sru import SRU
+from .ugrnn import UGRNN
 
-BY_NAME: dict[str, type[Equations]] = {"rnn": Elman, "lstm": LSTM, "gru": GRU}
+CELLS: tuple[type[Equations], ...] = (
+    Elman,
+    Jordan,
+    LSTM,
+    GreffLSTM,
+    MultiplicativeLSTM,
+    MogrifierLSTM,
+    SLSTM,
+    GRU,
+    MGU,
+    UGRNN,
+    LiGRU,
+    JANET,
+    RHN,
+    IndRNN,
+    SRU,
+    QRNN,
+    MinGRU,
+    MinLSTM,
+)
+# By the names of the classes in small letters; Elman's is the name that torch.nn gives it.
+BY_NAME = {"rnn" if kind is Elman else kind.__name__.lower(): kind for kind in CELLS}
 
-__all__ = ["BY_NAME", "GRU", "LSTM", "Elman", "find"]
+__all__ = [
+    "BY_NAME",
+    "CELLS",
+    "GRU",
+    "JANET",
+    "LSTM",
+    "MGU",
+    "QRNN",
+    "RHN",
+    "SLSTM",
+    "SRU",
+    "UGRNN",
+    "Elman",
+    "GreffLSTM",
+    "IndRNN",
+    "Jordan",
+    "LiGRU",
+    "MinGRU",
+    "MinLSTM",
+    "MogrifierLSTM",
+    "MultiplicativeLSTM",
+    "find",
+]
 
 
 def find(spec: str) -> type[Equations]:
-    """The class of a cell: `rnn`, `lstm`, `gru`, or `path/to/file.py:MyCell`, which runs that file.
+    """The class of a cell: a name such as `lstm` (`BY_NAME`), or `path/to/file.py:MyCell`, which runs that file.
 
     Without `:MyCell`, the file's only cell is taken. OptionError when there is no such cell.
     """

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from ..errors import OptionError
 from ..lang import ACTIVATIONS, Equations
 
 
 class Elman(Equations):
     """h_t = f(W x_t + b + R h_{t-1} + b')
+
+    For: short memories at the least cost, and a measure for what gates are worth.
 
     Shapes: x [I], h [H]; weight_ih = W [H, I], weight_hh = R [H, H], biases [H].
 
@@ -25,8 +26,3 @@ class Elman(Equations):
         """One step: the next hidden state."""
         f = ACTIVATIONS[self.activation]
         return f(self.linear("h", x) + self.linear("h", h))
-
-    def check(self) -> None:
-        """The activation must be one of the table."""
-        if self.activation not in ACTIVATIONS:
-            raise OptionError(f"got activation={self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")

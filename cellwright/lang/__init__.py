@@ -6,6 +6,14 @@ from .graph import Graph, Node, Param, check
 from .masks import with_reset, with_valid
 from .ops import OPS
 from .plan import Plan
+from .rewrites import (
+    with_expected_zoneout,
+    with_initial_state,
+    with_layer_norm,
+    with_recurrent_dropout,
+    with_state_clip,
+    with_zoneout,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,6 +25,12 @@ __all__ = [
     "Param",
     "Plan",
     "check",
+    "with_expected_zoneout",
+    "with_initial_state",
+    "with_layer_norm",
+    "with_recurrent_dropout",
     "with_reset",
+    "with_state_clip",
     "with_valid",
+    "with_zoneout",
 ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ..errors import CellError, CellwrightError, OptionError
-from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_types
-from .ops import apply
-from .trace import Symbol, Tracer, watch
+from .functions import ACTIVATIONS
+from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_initial, check_types, same_values
+from .trace import Group, Symbol, Tracer, standardised, watch
 
 _RESERVED = ("input_size", "hidden_size", "with_bias", "bias", "linear", "scale", "norm", "step", "options", "check")
 _tracing = threading.RLock()  # a step may make another cell
@@ -21,7 +21,8 @@ class Definition:
     """The traced equations of a cell, as plain data: what every target and layer works from.
 
     `states` maps each state to the name of its size, `results` to the node of its next value; the first state is the
-    output. `params` are in the order in which a layer registers them.
+    output. `params` are in the order in which a layer registers them. `initial` names the weights that are the state
+    before the first step, by state; others begin with zero.
     """
 
     name: str
@@ -30,9 +31,11 @@ class Definition:
     results: dict[str, int]
     params: dict[str, Param]
     graph: Graph = field(repr=False)
+    initial: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self.graph, self.params, self.results.values())
+        check_initial(self.params, self.states, self.initial)
         check_cell(self.graph, self.params, self.states, self.results)
 
     @property
@@ -54,6 +57,25 @@ class Definition:
         """The number of units of one state."""
         return self.sizes[self.states[state]]
 
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The inputs besides x, in the order in which rewrites have added them. No gradient flows to them."""
+        return tuple(name for name in self.graph.find("input") if name != "x")
+
+    def names(self) -> dict[int, str]:
+        """The values within a step that the author has named, by node; a state's name means its next value."""
+        return {i: name for i, name in self.graph.labels.items() if name not in self.states}
+
+    def same_equations(self, other: "Definition") -> bool:
+        """Whether two cells have the same weights and compute the same from them, whatever the names of their values
+        and the order in which they are written down."""
+        forms = [
+            ([(p.name, [*p.slices.items()], p.source, p.heads) for p in d.params.values()], [*d.states.items()])
+            for d in (self, other)
+        ]
+        values = same_values(self.graph, self.results.values(), other.graph, other.results.values())
+        return forms[0] == forms[1] and values
+
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; `from_json` reads it back."""
         return {
@@ -65,10 +87,12 @@ class Definition:
             "results": self.results,
             "params": [
                 {"name": p.name, "slices": p.slices, "source": p.source, "starts": p.starts, "random": p.random}
+                | ({"heads": p.heads} if p.heads > 1 else {})
                 for p in self.params.values()
             ],
             "nodes": [[n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes],
             "labels": {str(k): v for k, v in self.graph.labels.items()},
+            "initial": self.initial,
         }
 
     @classmethod
@@ -82,10 +106,11 @@ class Definition:
             params = {p["name"]: Param(**p) for p in data["params"]}
             graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, labels)
             name, options, states, results = (data[k] for k in ("name", "options", "states", "results"))
+            initial = dict(data.get("initial", {}))
             if not isinstance(name, str) or not isinstance(options, dict) or not isinstance(states, dict):
                 raise TypeError(f"name {name!r}, options {options!r}, states {states!r}")
             check_types(graph, params, results)
-            return cls(name, options, states, results, params, graph)
+            return cls(name, options, states, results, params, graph, initial)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise CellError(f"got a damaged definition of a cell ({error!r}), expected what to_json() wrote") from error
 
@@ -95,8 +120,8 @@ class Equations:
 
     `states` names the states, "h" or ("h", "c"); as a dict it also gives their sizes: {"h": "proj_size", "c":
     "hidden_size"}. Every other class attribute that is a number, a truth value or a string is an option with its
-    default: `peephole = False`. `step(self, x, *states)` returns the next states; the first is the output. It runs
-    once, on symbols: `if`s on options are resolved then.
+    default: `peephole = False`; one named `...activation` takes the names in `ACTIVATIONS`. `step(self, x, *states)`
+    returns the next states; the first is the output. It runs once, on symbols: `if`s on options are resolved then.
 
     Args:
         input_size: I, features of one input.
@@ -151,6 +176,8 @@ class Equations:
             fits = isinstance(value, (int, float)) if want is float else isinstance(value, want)
             if not fits or (isinstance(value, bool) and want is not bool):
                 raise OptionError(f"{cls.__name__} got {name}={value!r}, expected {_article(want.__name__)}")
+            if name.endswith("activation") and defaults[name] in ACTIVATIONS and value not in ACTIVATIONS:
+                raise OptionError(f"got {name}={value!r}, expected one of {', '.join(ACTIVATIONS)}")
         return defaults | {k: type(defaults[k])(v) for k, v in options.items()}
 
     @property
@@ -173,14 +200,19 @@ class Equations:
         size: str = "hidden_size",
         bias: bool = True,
         starts: dict[str, float] | None = None,
+        heads: int = 1,
     ) -> Any:
         """Dense products W v + b, one slice of the weights per name: `i, f = self.linear("i f", x)`.
 
         The slices go to `weight_ih` and `bias_ih` when v does not depend on a state, else to `weight_hh` and
         `bias_hh`, or to `weight_{matrix}` and `bias_{matrix}`. `size` names an attribute of the cell that holds the
-        number of rows of a slice. `starts` is added to the initial biases of the slices it names.
+        number of rows of a slice. `starts` is added to the initial biases of the slices it names. matrix="ih" counts
+        as a product of the input even where v is an input that a state has changed. `heads` > 1 makes the matrices
+        block-diagonal: each of so many equal shares of the result sees its share of v only. The weights are the blocks,
+        [size, v's size / heads]; targets multiply by the whole matrix with its zeros, so a step costs what it costs
+        without heads.
         """
-        return self._now("linear").linear(names, v, matrix, size, bias, starts)
+        return self._now("linear").linear(names, v, matrix, size, bias, starts, heads)
 
     def scale(self, names: str, v: Any) -> Any:
         """Each unit times its own weight: p * v (peepholes, IndRNN)."""
@@ -192,23 +224,34 @@ class Equations:
         tracer = self._now("bias")
         return tracer.vector(name, size, start) if self.with_bias else 0.0
 
-    def norm(self, names: str, v: Any, *, eps: float = 1e-5) -> Any:
+    def norm(
+        self, names: str, v: Any, *, together: str = "", eps: float = 1e-5, starts: dict[str, float] | None = None
+    ) -> Any:
         """Layer norm over the units (Ba et al. 2016): gain * (v - mean) / sqrt(variance + eps) + shift.
 
-        The weights are `{name}_gain`, which starts at one, and `{name}_shift`, which starts at zero.
+        Each value of a group has its own mean and variance, and the weights `{name}_gain`, which start at one, and
+        `{name}_shift`, which start at zero, or at what `starts` has under their name. With `together`, a name, there
+        is one mean and one variance over all values of the group, and the weights are slices of `{together}_gain` and
+        `{together}_shift`.
         """
         tracer = self._now("norm")
+        tracer.known(starts, names, "norm")
 
-        def one(name: str, u: Symbol) -> Symbol:
-            count = Symbol(u.graph, u.graph.add(Node("count", name=u.size)))
-            centred = u - apply("sum", u) / count
-            variance = apply("sum", centred * centred) / count
-            unit = centred * (1.0 / apply("sqrt", variance + eps))  # one division per row, also on the way back
-            gain = tracer.vector(f"{name}_gain", u.size, start=1.0, random=False)
-            result: Symbol = unit * gain + tracer.vector(f"{name}_shift", u.size, random=False)
-            return result
+        def over(members: list[Symbol]) -> list[Symbol]:
+            if any(u.size != members[0].size for u in members):
+                raise CellError(f"norm({names!r}, ...) got values of different sizes to normalise together")
+            return standardised(members, eps)
 
-        return tracer.each("norm", names, v, one)
+        def weighted(name: str, u: Symbol) -> Any:
+            gain, shift = (f"{together or name}_gain", f"{together or name}_shift")
+            start, part = (starts or {}).get(name, 0.0), name if together else ""
+            scaled = u * tracer.vector(gain, u.size, 1.0, random=False, part=part)
+            return scaled + tracer.vector(shift, u.size, start, random=False, part=part)
+
+        if together:
+            v = Group(over(list(v) if isinstance(v, Group) else [tracer.one_symbol("norm", names, v)]))
+            return tracer.each("norm", names, v, weighted)
+        return tracer.each("norm", names, v, lambda name, u: weighted(name, over([u])[0]))
 
     def _now(self, what: str) -> Tracer:
         if self._tracer is None:

@@ -82,7 +82,8 @@ def differentiate(definition: Definition) -> Gradient:
             y, args = Symbol(graph, i), [Symbol(graph, a) for a in node.args]
             shares: tuple[Any, ...] = OPS[node.op].derivative(g, y, *args)
             for a, arriving in zip(node.args, shares, strict=True):
-                if forward.nodes[a].op not in ("const", "count"):
+                given = forward.nodes[a].op == "input" and forward.nodes[a].name != "x"  # a mask
+                if forward.nodes[a].op not in ("const", "count") and not given:
                     receive(a, arriving)
         elif node.op == "linear_t":
             raise CellError("the language has no gradient of a gradient; use the reference target, whose autograd does")

@@ -5,7 +5,7 @@ The size "one" is a single number per row of the batch.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CellError
@@ -35,10 +35,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Param:
-    """A weight of the cell: [sum of its slices' sizes, source] for a matrix, without `source` for a vector.
+    """A weight of the cell: [sum of its slices' sizes, source / heads] for a matrix, without `source` for a vector.
 
     `slices` maps each slice's name to its size, in order of rows. A slice starts at its value in `starts` (else 0),
-    plus a random value where `random` is true.
+    plus a random value where `random` is true. `heads`: each slice is so many blocks along the diagonal of a matrix
+    [size, source] that is zero elsewhere; only the blocks are weights, and targets are given the whole.
     """
 
     name: str
@@ -46,11 +47,12 @@ class Param:
     source: str | None = None
     starts: dict[str, float] = field(default_factory=dict)
     random: bool = True
+    heads: int = 1
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """The shape of the tensor, for these sizes."""
         rows = sum(sizes[s] for s in self.slices.values())
-        return (rows,) if self.source is None else (rows, sizes[self.source])
+        return (rows,) if self.source is None else (rows, sizes[self.source] // self.heads)
 
     def rows(self, part: str, sizes: dict[str, int]) -> tuple[int, int]:
         """First row and number of rows of one slice."""
@@ -103,6 +105,19 @@ class Graph:
     def find(self, op: str) -> dict[str, int]:
         """The leaves of one kind, by name."""
         return {node.name: i for i, node in enumerate(self.nodes) if node.op == op}
+
+
+def same_values(one: Graph, nodes: Iterable[int], other: Graph, others: Iterable[int]) -> bool:
+    """Whether nodes of two graphs are computed in the same way, in whatever order the graphs hold them."""
+    both = Graph({})
+
+    def places(graph: Graph, wanted: Iterable[int]) -> list[int]:
+        found: list[int] = []
+        for node in graph.nodes:
+            found.append(both.add(replace(node, args=tuple(found[i] for i in node.args))))
+        return [found[i] for i in wanted]
+
+    return places(one, nodes) == places(other, others)
 
 
 def check(graph: Graph, params: dict[str, Param], results: Iterable[int] = ()) -> None:
@@ -189,12 +204,22 @@ def check_cell(graph: Graph, params: dict[str, Param], states: dict[str, str], r
     for state, i in results.items():
         need(graph.same_size(graph.nodes[i].size, states[state]), f"the next {state} has another size than {state}")
     inputs = {n.name: n.size for n in graph.nodes if n.op == "input"}
-    need(inputs.pop("x", None) == "input_size", "its input x has another size than input_size")
-    need(all(size == ONE for size in inputs.values()), f"its further inputs are {inputs}, expected single numbers")
+    need(inputs.get("x") == "input_size", "its input x has another size than input_size")
     need(not any(n.op in ("grad", "linear_t") for n in graph.nodes), "it holds nodes of a gradient")
     for param in params.values():
         need(bool(param.slices), f"{param.name} has no slices")
+        units = [graph.sizes[size] for size in (param.source or ONE, *param.slices.values())]
+        whole = param.heads == 1 or (param.heads > 1 and not any(n % param.heads for n in units))
+        need(whole, f"{param.name} of {units} units has {param.heads} heads")
         need(set(param.starts) <= set(param.slices), f"{param.name} has starts for {list(param.starts)}")
+
+
+def check_initial(params: dict[str, Param], states: dict[str, str], initial: dict[str, str]) -> None:
+    """Raise CellError unless `initial` names a vector of weights for each state that begins with one."""
+    for state, name in initial.items():
+        param = params.get(name)
+        if param is None or param.source is not None or param.slices != {name: states.get(state)}:
+            raise CellError(f"the state {state!r} begins with {name!r}, which is no vector of its size")
 
 
 def check_types(graph: Graph, params: dict[str, Param], results: Any) -> None:
@@ -218,6 +243,7 @@ def check_types(graph: Graph, params: dict[str, Param], results: Any) -> None:
     for param in params.values():
         need(param.name, str)
         need(param.random, bool)
+        need(param.heads, int)
         need(param.source, str, type(None))
         for part, size in param.slices.items():
             need(part, str)

@@ -1,6 +1,6 @@
-"""Rewrites of a step for sequences of different lengths and for resets. They hold for every cell and every target.
+"""Rewrites of a step: for sequences of different lengths, for resets. They hold for every cell and every target.
 
-Each adds an input of size "one", a number per row and step that is 0 or 1. `where` selects, it does not multiply: a
+Both add an input of size "one", a number per row and step that is 0 or 1. `where` selects, it does not multiply: a
 value that is not finite on the side that is not taken does no harm.
 """
 
@@ -9,16 +9,20 @@ from dataclasses import replace
 
 from .cell import Definition
 from .functions import where
-from .graph import Graph, Node
+from .graph import ONE, Graph, Node
 from .trace import Symbol
 
 
 def with_reset(definition: Definition) -> Definition:
-    """Add the input `reset`: where it is 1, every state of the step before is taken as zero."""
+    """Add the input `reset`: where it is 1, every state of the step before is taken as the initial one, else zero."""
 
     def start(graph: Graph, states: dict[str, Symbol]) -> dict[str, Symbol]:
         reset = mask(graph, "reset")
-        return {name: where(reset, 0.0, s) for name, s in states.items()}
+        learned = {
+            state: Symbol(graph, graph.add(Node("param", size=definition.states[state], name=name, part=name)))
+            for state, name in definition.initial.items()
+        }
+        return {name: where(reset, learned.get(name, 0.0), s) for name, s in states.items()}
 
     return rewrite(definition, start=start)
 
@@ -33,9 +37,9 @@ def with_valid(definition: Definition) -> Definition:
     return rewrite(definition, end=end)
 
 
-def mask(graph: Graph, name: str) -> Symbol:
-    """A new input of size "one"."""
-    return Symbol(graph, graph.add(Node("input", name=name)))
+def mask(graph: Graph, name: str, size: str = ONE) -> Symbol:
+    """A new input: a number per row, or one for each unit of a size."""
+    return Symbol(graph, graph.add(Node("input", size=size, name=name)))
 
 
 def rewrite(

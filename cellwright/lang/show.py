@@ -46,6 +46,9 @@ class Writer:
         self.roots = roots or tuple(definition.results.values())
         self.order = self.graph.reachable(self.roots)
         uses = Counter(a for i in self.order for a in set(self.graph.nodes[i].args))
+        for i in self.order:
+            if self.graph.nodes[i].op == "spread":
+                uses[self.graph.nodes[i].args[0]] += uses[i] - 1  # it has no line: who uses it uses the number
         self.own = [i for i in self.order if self._has_line(i, uses[i])]
         self.names = {i: self.name(i, k) for k, i in enumerate(self.own, 1)}
 
@@ -179,7 +182,7 @@ def _weights(definition: Definition) -> list[str]:
         for n in shape:
             numbers *= n
         total += numbers
-        width = f", {letter(param.source)}" if param.source else ""
+        width = f", {letter(param.source)}{f' / {param.heads}' * (param.heads > 1)}" if param.source else ""
         slices = "" if list(param.slices) == [param.name] else f"{_symbol(param.name)}: {' '.join(param.slices)}"
         rows.append((param.name, f"[{height}{width}]", f"{numbers:,}", slices))
     return [*_aligned(rows), f"  {total:,} parameters"]

@@ -5,11 +5,11 @@ alike: what `linear("i f g o", x)` gives. Anything that is not in the table of o
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
-from ..errors import CellError
+from ..errors import CellError, OptionError
 from . import functions
 from .graph import ONE, Graph, Node, Param
 from .ops import OPS, apply
@@ -232,9 +232,25 @@ class Group(Operators, tuple[Symbol, ...]):
         return Group(apply(name, *members) for members in zip(*rows, strict=True))
 
 
+def standardised(values: Sequence[Symbol], eps: float) -> list[Symbol]:
+    """(v - mean) / sqrt(variance + eps), with mean and variance over the units of all values, which have one size."""
+
+    def mean(summands: Sequence[Symbol]) -> Any:
+        first, *others = (apply("sum", v) for v in summands)
+        graph = values[0].graph
+        count = Symbol(graph, graph.add(Node("count", name=values[0].size)))
+        return sum(others, first) / (count if not others else count * len(values))
+
+    middle = mean(values)
+    centred = [v - middle for v in values]
+    # One division per row, also on the way back.
+    scale = 1.0 / apply("sqrt", mean([v * v for v in centred]) + eps)
+    return [v * scale for v in centred]
+
+
 def letter(size: str) -> str:
     """The letter that papers use for a size."""
-    known = {"input_size": "I", "hidden_size": "H", "proj_size": "P", ONE: "1"}
+    known = {"input_size": "I", "hidden_size": "H", "proj_size": "P", "output_size": "O", ONE: "1"}
     return known.get(size, size.removesuffix("_size"))
 
 
@@ -251,14 +267,26 @@ class Tracer:
         return Symbol(self.graph, self.graph.add(Node(op, size=size, name=name, part=part)))
 
     def declare(
-        self, name: str, part: str, size: str, source: str | None, start: float = 0.0, random: bool = True
+        self,
+        name: str,
+        part: str,
+        size: str,
+        source: str | None,
+        start: float = 0.0,
+        random: bool = True,
+        heads: int = 1,
     ) -> None:
         """Add the slice `part` to the weights `name`; the same slice again means the same weights."""
         if size not in self.graph.sizes:
             raise CellError(f"{name} got the size {size!r}, expected one of {', '.join(self.graph.sizes)}")
         if not name.isidentifier() or not part.isidentifier():
             raise CellError(f"got the weight name {name!r}, slice {part!r}; expected names like those of variables")
-        param = self.params.setdefault(name, Param(name, {}, source, random=random))
+        param = self.params.setdefault(name, Param(name, {}, source, random=random, heads=heads))
+        if param.heads != heads:
+            raise CellError(f"{name} got heads={heads!r}, but it was declared with {param.heads}; name another matrix")
+        if not isinstance(heads, int) or heads < 1 or any(self.graph.sizes[s] % heads for s in (size, source) if s):
+            units = " x ".join(str(self.graph.sizes[s]) for s in (size, source or ONE))
+            raise CellError(f"{name} got heads={heads!r} for {units} units, expected a number that divides both")
         if (param.source is None) != (source is None) or (
             source is not None and param.source is not None and not self.graph.same_size(param.source, source)
         ):
@@ -272,20 +300,30 @@ class Tracer:
             param.starts[part] = float(start)
 
     def linear(
-        self, names: str, v: Any, matrix: str | None, size: str, bias: bool, starts: dict[str, float] | None
+        self,
+        names: str,
+        v: Any,
+        matrix: str | None,
+        size: str,
+        bias: bool,
+        starts: dict[str, float] | None,
+        heads: int = 1,
     ) -> Symbol | Group:
         """One dense product, W v + b, one slice per name."""
         v = self.one_symbol("linear", names, v)
         recurrent = set(self.graph.find("state").values())
         inside = not recurrent.isdisjoint(self.graph.reachable([v.index]))
         matrix = matrix or ("hh" if inside else "ih")
-        biased = bias and (self.bias is True or (self.bias == "input" and not inside))
-        unknown = set(starts or {}) - set(self.split(names))
-        if unknown:
-            raise CellError(f"linear got starts for {', '.join(sorted(unknown))}, expected some of {names!r}")
+        biased = bias and (self.bias is True or (self.bias == "input" and (matrix == "ih" or not inside)))
+        self.known(starts, names, "linear")
+        for part, start in (starts or {}).items():
+            if start and not biased:
+                raise OptionError(
+                    f"got {start} for the initial bias of {part!r} with bias={self.bias!r}, expected a bias"
+                )
         result = []
         for part in self.split(names):
-            self.declare(f"weight_{matrix}", part, size, v.size)
+            self.declare(f"weight_{matrix}", part, size, v.size, heads=heads)
             if biased:
                 self.declare(f"bias_{matrix}", part, size, None, (starts or {}).get(part, 0.0))
             name, b = f"weight_{matrix}", f"bias_{matrix}" if biased else ""
@@ -293,10 +331,16 @@ class Tracer:
             result.append(Symbol(self.graph, self.graph.add(node)))
         return result[0] if len(result) == 1 else Group(result)
 
-    def vector(self, name: str, size: str, start: float = 0.0, random: bool = True) -> Symbol:
-        """A vector of weights, one per unit."""
-        self.declare(name, name, size, None, start, random)
-        return self.leaf("param", name, size, part=name)
+    def vector(self, name: str, size: str, start: float = 0.0, random: bool = True, part: str = "") -> Symbol:
+        """A vector of weights, one per unit; or a slice of one."""
+        self.declare(name, part or name, size, None, start, random)
+        return self.leaf("param", name, size, part=part or name)
+
+    def known(self, starts: dict[str, float] | None, names: str, what: str) -> None:
+        """CellError where `starts` has a name that is not among the slices."""
+        unknown = set(starts or {}) - set(self.split(names))
+        if unknown:
+            raise CellError(f"{what} got starts for {', '.join(sorted(unknown))}, expected some of {names!r}")
 
     def each(self, what: str, names: str, v: Any, fn: Callable[[str, Symbol], Symbol]) -> Any:
         """`fn(name, v)` for one name, or for each name and member of a group."""

@@ -1,25 +1,47 @@
 """What a PyTorch user touches: cells with weights, layers over sequences, the choice of a target, `check_grads`."""
 
-from .cell import Cell, GRUCell, LSTMCell, RNNCell
+from .built_in import CELLS, GRUCell, LSTMCell, RNNCell
+from .cell import Cell
 from .check import check_grads
 from .generation import stepper
 from .layers import GRU, LSTM, RNN
-from .recurrent import Recurrent
-from .scan import available_targets, cache_report, current_target, use_target
+from .recurrent import Recurrent, Trace
+from .scan import available_targets, bfloat16_report, cache_report, current_target, use_target
+from .wrappers import (
+    Attentive,
+    EmbeddingDropout,
+    LockedDropout,
+    RecurrentDropout,
+    WeightDrop,
+    Zoneout,
+    activation_regularisation,
+    temporal_activation_regularisation,
+)
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
     "RNN",
+    "Attentive",
     "Cell",
+    "EmbeddingDropout",
     "GRUCell",
     "LSTMCell",
+    "LockedDropout",
     "RNNCell",
     "Recurrent",
+    "RecurrentDropout",
+    "Trace",
+    "WeightDrop",
+    "Zoneout",
+    "activation_regularisation",
     "available_targets",
+    "bfloat16_report",
     "cache_report",
     "check_grads",
     "current_target",
     "stepper",
+    "temporal_activation_regularisation",
     "use_target",
 ]

@@ -5,7 +5,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .. import cells
 from ..errors import CellError, InputError
 from ..lang import Equations
 from .scan import Program, scan, source
@@ -109,13 +108,3 @@ class Cell(Equations, nn.Module):
         """What `print` shows."""
         shown = "".join(f", {k}={v!r}" for k, v in self.options.items() if v != self.defaults()[k])
         return f"{self.input_size}, {self.hidden_size}{shown}"
-
-
-def with_weights(equations: type[Equations], name: str) -> type[Cell]:
-    """Equations of `cellwright.cells` as a class that owns its weights."""
-    return type(name, (equations, Cell), {"__doc__": equations.__doc__, "__module__": __name__})
-
-
-RNNCell = with_weights(cells.Elman, "RNNCell")
-LSTMCell = with_weights(cells.LSTM, "LSTMCell")
-GRUCell = with_weights(cells.GRU, "GRUCell")

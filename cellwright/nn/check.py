@@ -13,6 +13,7 @@ from ..errors import GradientError, OptionError
 from ..lang import Definition, Equations, Plan
 from .recurrent import Recurrent
 from .scan import Program
+from .weights import whole
 
 STEPS, BATCH = 4, 3
 STEP_SIZE = 1e-6
@@ -52,7 +53,7 @@ class Report:
         for c in self.checks:
             verdict = "ok" if c.ok else "WRONG"
             lines.append(
-                f"  {c.case:<18} {c.name:<14} slope {c.slope:+.6e}   planned {c.planned:.1e}"
+                f"  {c.case:<22} {c.name:<14} slope {c.slope:+.6e}   planned {c.planned:.1e}"
                 f"   autograd {c.autograd:.1e}   {verdict}"
             )
         return "\n".join(lines)
@@ -70,6 +71,7 @@ def check_grads(
 
     Two gradients are checked, that of the language (which compiled targets use) and torch's through the reference
     target; with respect to input, initial states and every weight; plainly, with lengths and resets, and against time.
+    Layers are checked with their wrappers, in training with random masks and as they are in evaluation.
 
     Args:
         cell: a class of cells (with sizes and options), a cell, or layers.
@@ -81,15 +83,17 @@ def check_grads(
         A report, which prints as a table. GradientError holds the same table when a gradient is wrong.
     """
     if isinstance(cell, type) and issubclass(cell, Equations):
-        definitions = [cell(input_size, hidden_size, **options).definition()]
+        definitions = {"": cell(input_size, hidden_size, **options).definition()}
     elif isinstance(cell, Equations):
-        definitions = [cell.definition()]
+        definitions = {"": cell.definition()}
     elif isinstance(cell, Recurrent):
-        definitions = cell.definitions
+        definitions = {f"l{k} " if k else "": d for k, d in enumerate(cell.equations(True))}
+        evaluated = enumerate(cell.equations(False))
+        definitions |= {f"l{k} eval ": d for k, d in evaluated if d not in definitions.values()}
     else:
         raise OptionError(f"got {cell!r} to check, expected a class of cells, a cell, or a Recurrent layer")
-    checks = [c for k, d in enumerate(definitions) for c in _check(d, seed + k, f"l{k} " if k else "")]
-    report = Report(definitions[0].name, tuple(checks))
+    checks = [c for k, (prefix, d) in enumerate(definitions.items()) for c in _check(d, seed + k, prefix)]
+    report = Report(definitions[""].name, tuple(checks))
     if not report.ok:
         raise GradientError(f"gradients do not agree with finite differences\n{report}")
     return report
@@ -119,10 +123,15 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
     point = {f"weights {n}": 0.5 * random(*p.shape(sizes)) for n, p in definition.params.items()}
     point |= {f"state {n}": random(BATCH, definition.state_size(n)) for n in definition.states}
     point["input x"] = random(STEPS, BATCH, definition.input_size)
-    fixed = {}
+    size = {node.name: sizes[node.size] for node in definition.graph.nodes if node.op == "input"}
+    fixed = {
+        name: 1.25 * (torch.rand(STEPS, BATCH, size[name], generator=generator) < 0.6).double()
+        for name in definition.masks
+    }
     if masks:
         fixed["valid"] = (torch.arange(STEPS).view(-1, 1, 1) < torch.tensor([STEPS, 2, 0]).view(1, -1, 1)).double()
         fixed["reset"] = (torch.rand(STEPS, BATCH, 1, generator=generator) < 0.4).double()
+        fixed["reset"][1, 0] = 1.0  # one at least that is not in the padding
     seeds = {n: random(STEPS, BATCH, definition.state_size(n)) for n in definition.states}
 
     def group(kind: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -130,7 +139,12 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
 
     def call(values: dict[str, Tensor]) -> Any:
         inputs = group("input", values) | fixed
-        return run(plan, group("weights", values), inputs, group("state", values), reverse, plan.backward.saved)
+        weights = whole(definition, group("weights", values))
+        return run(plan, weights, inputs, group("state", values), reverse, plan.backward.saved)
+
+    def to_target(name: str, direction: Tensor) -> Tensor:
+        kind, own = name.split(" ", 1)
+        return whole(definition, group("weights", point) | {own: direction})[own] if kind == "weights" else direction
 
     def loss(values: dict[str, Tensor]) -> Tensor:
         states = call(values).states
@@ -141,7 +155,7 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
 
     with torch.no_grad():
         inputs, state = group("input", point) | fixed, group("state", point)
-        planned = run_back(plan, group("weights", point), inputs, state, call(point), seeds, reverse)
+        planned = run_back(plan, whole(definition, group("weights", point)), inputs, state, call(point), seeds, reverse)
     leaves = {name: value.clone().requires_grad_() for name, value in point.items()}
     total = loss(leaves)
     autograd: dict[str, Tensor | None] = dict.fromkeys(leaves)
@@ -158,7 +172,7 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
                 case,
                 name,
                 slope,
-                abs(_along(_named(planned, name), direction) - slope) / scale,
+                abs(_along(_named(planned, name), to_target(name, direction)) - slope) / scale,
                 abs(_along(autograd[name], direction) - slope) / scale,
             )
         )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .recurrent import Recurrent
 from .scan import compiled_programs
+from .weights import whole
 
 if TYPE_CHECKING:
     from ..emit.to_cpu import Stepper
@@ -18,7 +19,7 @@ def stepper(
     """A layer and the output layer after it as one compiled step: ids [B] in, logits [B, V] or drawn ids [B] out.
 
     Args:
-        layer: in one direction. Dropout between its layers is left out: this is for evaluation.
+        layer: in one direction, as it is in evaluation.
         output: O to V features, with a bias.
         symbols: [V, I], such as the weight of an embedding; None: symbols are one-hot vectors.
         state: before the first step, in the form of the layer's results; None: zero.
@@ -27,9 +28,9 @@ def stepper(
     Returns:
         None where only layer by layer will do: another target, dtype or device, or equations that it does not take.
     """
-    weights = [layer._weights(k, "") for k in range(layer.num_layers)]
+    weights = [whole(definition, layer._weights(k, "")) for k, definition in enumerate(layer.definitions)]
     others = [output.weight, output.bias, *([] if symbols is None else [symbols])]
-    if layer.bidirectional or output.bias is None or any(t.dtype != torch.float32 for t in others):
+    if layer.bidirectional or layer.residual or output.bias is None or any(t.dtype != torch.float32 for t in others):
         return None
     tensors = [w for one in weights for w in one.values()] + others
     programs = compiled_programs(layer._programs, [t.detach() for t in tensors])
@@ -40,5 +41,6 @@ def stepper(
     if why_not(programs):
         return None
     made = Stepper(programs, weights, symbols, (output.weight, output.bias), streams)
-    made.set([pair[0] for pair in layer._read_state(state, streams, True, weights[0][next(iter(weights[0]))])])
+    with torch.no_grad():
+        made.set([pair[0] for pair in layer._read_state(state, streams, True, weights[0][next(iter(weights[0]))])])
     return made

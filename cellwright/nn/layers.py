@@ -6,6 +6,7 @@ import torch
 
 from .. import cells
 from .recurrent import Recurrent
+from .wrappers import LockedDropout
 
 
 class RNN(Recurrent):
@@ -13,6 +14,7 @@ class RNN(Recurrent):
 
     Args:
         nonlinearity: any name in `cellwright.ACTIVATIONS`; the other arguments are those of `Recurrent`.
+        options: `merge`, `recurrent_dropout` and the other wrappers of `Recurrent`.
     """
 
     def __init__(
@@ -23,10 +25,11 @@ class RNN(Recurrent):
         nonlinearity: str = "tanh",
         bias: bool | Literal["input"] = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: float | LockedDropout = 0.0,
         bidirectional: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(
             cells.Elman,
@@ -40,6 +43,7 @@ class RNN(Recurrent):
             device=device,
             dtype=dtype,
             activation=nonlinearity,
+            **options,
         )
         self.nonlinearity = nonlinearity
 
@@ -49,7 +53,7 @@ class LSTM(Recurrent):
 
     Args:
         proj_size: P > 0: the output is a projection to P units.
-        options: peephole, coupled, forget_bias; the other arguments are those of `Recurrent`.
+        options: peephole, coupled, forget_bias, and the wrappers of `Recurrent`, which has the other arguments.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class LSTM(Recurrent):
         num_layers: int = 1,
         bias: bool | Literal["input"] = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: float | LockedDropout = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
         device: torch.device | str | None = None,
@@ -87,7 +91,7 @@ class GRU(Recurrent):
     """GRU layers with the constructor of torch.nn.GRU; see `Recurrent` for calls, `cells.GRU` for the equations.
 
     Args:
-        options: reset_after; the other arguments are those of `Recurrent`.
+        options: reset_after, and the wrappers of `Recurrent`, which has the other arguments.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class GRU(Recurrent):
         num_layers: int = 1,
         bias: bool | Literal["input"] = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: float | LockedDropout = 0.0,
         bidirectional: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,

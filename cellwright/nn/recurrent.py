@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,13 +13,27 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import InputError, OptionError
 from ..lang import Definition, Equations
-from ..lang.cell import positive
 from .cell import Cell
-from .scan import Program, scan, source
-from .sequences import check_state, read, reference, state_values
+from .scan import Program, Scanned, scan, source
+from .sequences import Sequences, check_state, read, reference, state_values
+from .stack import Layer, definition_of, layers_of, lent, lent_weight, listed_layers, shown
 from .weights import initialise, new_parameters, weights_of
+from .wrappers import LockedDropout, RecurrentDropout, WeightDrop, Wrappers, Zoneout
+from .wrappers.rates import kept_by_sequence, rate_of
+from .wrappers.shortcuts import check_shortcuts, shortcut, shortcut_weights, start_shortcut
 
-Layer = Equations | Definition
+
+@dataclass(frozen=True)
+class Trace:
+    """What `Recurrent.trace` gives: output and state as from a call, and every named value of every step.
+
+    values: gates, whatever else the equations name, and the states, named like weights: `i_l0`, `h_l1_reverse`; each
+    [T, B, units] in the layout of the input, zero in the padding.
+    """
+
+    output: Any
+    state: Any
+    values: dict[str, Any]
 
 
 class Recurrent(nn.Module):
@@ -36,8 +51,20 @@ class Recurrent(nn.Module):
         num_layers: L.
         bias: True, "input" (one bias per gate, on the side of the input) or False.
         batch_first: batched input and output are [B, T, ...] instead of [T, B, ...].
-        dropout: rate in [0, 1) between layers, at the same time step, in training only (Zaremba et al. 2014).
-        bidirectional: a second cell per layer runs against time; the outputs of both stand side by side.
+        dropout: rate in [0, 1) between layers, a fresh mask at each step (Zaremba et al. 2014); `LockedDropout(rate)`:
+            one mask per sequence. Whatever is random is so in training only.
+        bidirectional: a second cell per layer runs against time.
+        merge: of the outputs of both directions: "concat" (side by side), "sum", "mean", or "none": a pair, of which a
+            next layer sees both side by side.
+        recurrent_dropout: rate or `RecurrentDropout`, on the way of h to the next step (Gal & Ghahramani 2016).
+        zoneout: rate, for all states, or `Zoneout`: units stay as they were (Krueger et al. 2017).
+        weight_drop: rate or `WeightDrop`: zeros in the recurrent matrix (Merity et al. 2018).
+        layer_norm: normalise every dense product of the equations over its units, with a gain `gain_ih`, `gain_hh`
+            (Ba et al. 2016); a class of cells that has an option of this name does it in its own way.
+        residual: add its input to the output of each layer with as many features in both (He et al. 2016), or
+            "highway": mix them by a gate, `weight_highway` (Srivastava et al. 2015). States stay the cells' own.
+        learn_initial_state: the state before the first step and after a reset is a weight, `initial_h`; first zero.
+        state_clip: limit every state to [-limit, limit] at each step, or {"c": limit} (Sak et al. 2014).
         device, dtype: of the weights.
         options: values for the cell's options.
     """
@@ -51,78 +78,113 @@ class Recurrent(nn.Module):
         *,
         bias: bool | Literal["input"] = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: float | LockedDropout = 0.0,
         bidirectional: bool = False,
+        merge: Literal["concat", "sum", "mean", "none"] = "concat",
+        recurrent_dropout: float | RecurrentDropout = 0.0,
+        zoneout: float | Zoneout = 0.0,
+        weight_drop: float | WeightDrop = 0.0,
+        layer_norm: bool = False,
+        residual: bool | Literal["highway"] = False,
+        learn_initial_state: bool = False,
+        state_clip: float | Mapping[str, float] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise OptionError(f"got dropout={dropout!r}, expected a rate in [0, 1)")
-        self.batch_first, self.dropout, self.bidirectional = bool(batch_first), float(dropout), bool(bidirectional)
+        self.locked = isinstance(dropout, LockedDropout)
+        self.dropout = rate_of("dropout", dropout.rate if isinstance(dropout, LockedDropout) else dropout)
+        self.batch_first, self.bidirectional = bool(batch_first), bool(bidirectional)
+        if merge not in ("concat", "sum", "mean", "none") or (merge != "concat" and not bidirectional):
+            raise OptionError(
+                f"got merge={merge!r} with bidirectional={bidirectional}, expected 'concat', or for both directions "
+                "also 'sum', 'mean' or 'none'"
+            )
+        self.merge, self.residual = merge, residual
+        self._suffixes = ("", "_reverse")[: self.directions]
+        beside = self.directions if merge in ("concat", "none") else 1
         self._listed = not isinstance(cell, type)
         if isinstance(cell, type):
-            layers = _layers_of(cell, input_size, hidden_size, num_layers, self.directions, bias, options)
+            if layer_norm and issubclass(cell, Equations) and "layer_norm" in cell.defaults():
+                options, layer_norm = options | {"layer_norm": True}, False
+            layers = layers_of(cell, input_size, hidden_size, num_layers, beside, bias, options)
         else:
             given = (input_size, hidden_size) != (None, None) or num_layers != 1 or bias is not True or options
-            layers = _listed_layers(cell, bool(given), self.directions)
-        self._programs = [Program(_definition(layer)) for layer in layers]
+            layers = listed_layers(cell, bool(given), beside)
+        self._wrappers = Wrappers.of(
+            recurrent_dropout, zoneout, weight_drop, layer_norm, learn_initial_state, state_clip
+        )
+        #: The traced equations of each layer.
+        self.definitions = [self._wrappers.equations(definition_of(layer)) for layer in layers]
+        # In evaluation and in training; without wrappers that make a difference, the same.
+        self._programs = [Program(d) for d in self.equations(False)]
+        self._training = [Program(d) for d in self.equations(True)] if self._wrappers.moded else self._programs
         self.num_layers = len(layers)
         self.input_size = self.definitions[0].input_size
         self.hidden_size = self.definitions[-1].sizes["hidden_size"]
         self.bias = bias
-        if dropout and self.num_layers == 1:
+        if self.dropout and self.num_layers == 1:
             warnings.warn(
                 f"got dropout={dropout} with one layer; it acts between layers, so it does nothing here", stacklevel=2
             )
-        self._shown = [_shown(layer) for layer in layers]
+        self._shown = [shown(layer) for layer in layers]
         # Cells with initial values of their own give them to the layer too.
         self._starters = {k: layer for k, layer in enumerate(layers) if isinstance(layer, Cell) and layer.starts_itself}
-        like = _lent_weight(layers) if self._listed else None
+        like = lent_weight(layers) if self._listed else None
         if like is not None:
             device, dtype = device or like.device, dtype or like.dtype
         drawn = []
-        for k, layer in enumerate(layers):
-            for suffix in ("", "_reverse")[: self.directions]:
-                lends = self._listed and isinstance(layer, Cell) and not suffix
-                own = _lent(layer) if lends else new_parameters(_definition(layer), device, dtype)
-                for name, parameter in own.items():
+        for k, (layer, definition) in enumerate(zip(layers, self.definitions, strict=True)):
+            for suffix in self._suffixes:
+                given = lent(layer) if self._listed and isinstance(layer, Cell) and not suffix else {}
+                for name, parameter in (new_parameters(definition, device, dtype) | given).items():
                     self.register_parameter(f"{name}_l{k}{suffix}", parameter)
-                if not lends:
-                    drawn.append((k, suffix))
-        for k, suffix in drawn:
-            self._start(k, suffix)
+                drawn.append((k, suffix, given))
+        fits = [beside * d.output_size == d.input_size for d in self.definitions]
+        check_shortcuts(residual, fits)
+        self._shortcuts = {k: list[str]() for k, fit in enumerate(fits) if fit and residual}
+        for k, names in self._shortcuts.items():
+            size = self.definitions[k].input_size
+            for name, parameter in shortcut_weights(residual, size, device, dtype).items():
+                self.register_parameter(f"{name}_l{k}", parameter)
+                names.append(name)
+        for k, suffix, given in drawn:
+            self._start(k, suffix, given)
+        self._start_shortcuts()
 
     @property
     def directions(self) -> int:
         """D: 2 when bidirectional, else 1."""
         return 2 if self.bidirectional else 1
 
-    @property
-    def definitions(self) -> list[Definition]:
-        """The traced equations of each layer."""
-        return [program.definition for program in self._programs]
+    def equations(self, training: bool) -> list[Definition]:
+        """The equations of each layer in training or in evaluation, with what its wrappers make of them."""
+        return [self._wrappers.in_mode(definition, training) for definition in self.definitions]
 
     @property
     def output_size(self) -> int:
-        """Features of the output: D times the units of the last layer's first state."""
-        return self.directions * self.definitions[-1].output_size
+        """Features of the output (of each, when the two directions are not merged)."""
+        return (self.directions if self.merge == "concat" else 1) * self.definitions[-1].output_size
 
     def reset_parameters(self) -> None:
         """Draw new initial weights for all layers."""
         for k in range(self.num_layers):
-            for suffix in ("", "_reverse")[: self.directions]:
+            for suffix in self._suffixes:
                 self._start(k, suffix)
+        self._start_shortcuts()
 
-    def _start(self, layer: int, suffix: str) -> None:
-        weights = self._weights(layer, suffix)
-        if layer not in self._starters:
-            initialise(self.definitions[layer], weights)
-            return
-        twin = copy.copy(self._starters[layer])
-        twin.__dict__["_parameters"] = weights
-        twin.reset_parameters()
+    def _start(self, layer: int, suffix: str, but: Iterable[str] = ()) -> None:
+        weights = {name: w for name, w in self._weights(layer, suffix).items() if name not in but}
+        if layer in self._starters and weights.keys() >= self._starters[layer].definition().params.keys():
+            twin = copy.copy(self._starters[layer])
+            twin.__dict__["_parameters"] = {name: weights.pop(name) for name in twin.definition().params}
+            twin.reset_parameters()
+        initialise(self.definitions[layer], weights)
+
+    def _start_shortcuts(self) -> None:
+        for k, names in self._shortcuts.items():
+            start_shortcut({name: getattr(self, f"{name}_l{k}") for name in names})
 
     def flatten_parameters(self) -> None:
         """Nothing to do: here for code written for torch.nn."""
@@ -135,7 +197,7 @@ class Recurrent(nn.Module):
 
         TargetError: an unknown target, or one that cannot run here.
         """
-        return source({f"(layer {k})": program for k, program in enumerate(self._programs)}, target)
+        return source({f"(layer {k})": program for k, program in enumerate(self._training)}, target)
 
     def _weights(self, layer: int, suffix: str) -> dict[str, Tensor]:
         return weights_of(self, self.definitions[layer], f"_l{layer}{suffix}")
@@ -155,57 +217,112 @@ class Recurrent(nn.Module):
         Args:
             x: [T, B, I], or [B, T, I] with batch_first, or unbatched [T, I], or a PackedSequence. Integers [T, B] or
                 [T] stand for one-hot vectors.
-            state: before the first step; None: zero. The form is that of the result.
+            state: before the first step; None: zero, or what was learned. The form is that of the result.
             lengths: [B] valid steps of each sequence, 0 to T. The output is zero beyond them, whatever x holds there.
-            reset: of bool, [T, B] like x: true where a new sequence begins; the state is zero before this step.
+            reset: of bool, [T, B] like x: true where a new sequence begins, from the state that None stands for.
             return_states: also return the states after every step.
             hx: torch.nn's name of `state`.
 
         Returns:
-            output: [T, B, D*O] in the layout of x; PackedSequence for a packed input.
+            output: [T, B, D*O] in the layout of x (see `merge`); PackedSequence for a packed input.
             state: after the last valid step. For a class of cells as in torch.nn: [L*D, B, units], or without B for
                 unbatched input, as a tuple when the cell has several states. For a list of cells: a tuple with one
                 entry per layer, each [D, B, units] or a tuple of such.
             states: only with return_states; like `state`, with one more leading dimension T.
         """
-        owner = type(self).__name__
-        like = reference(self._weights(0, ""), x)
-        state = hx if state is None else state
+        batch, befores = self._read(x, hx if state is None else state, lengths, reset)
+        output, scans = self._run(batch, befores, every=return_states)
+        last = self._give_state([[s.last for s in pair] for pair in scans], batch.batched)
+        if return_states:
+            return output, last, self._give_state([[s.states for s in pair] for pair in scans], batch.batched)
+        return output, last
+
+    def trace(
+        self,
+        x: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        lengths: Sequence[int] | Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> Trace:
+        """Run all layers and keep every named value of every step; arguments as for a call. The reference runs it."""
+        batch, befores = self._read(x, state, lengths, reset)
+        output, scans = self._run(batch, befores, every=True, named=True)
+        values = {
+            f"{name}_l{k}{suffix}": batch.lay_out(batch.emptied(value))
+            for k, pair in enumerate(scans)
+            for suffix, one in zip(self._suffixes, pair, strict=True)
+            for name, value in (one.named | one.states).items()
+        }
+        return Trace(output, self._give_state([[s.last for s in pair] for pair in scans], batch.batched), values)
+
+    def _read(self, x: Any, state: Any, lengths: Any, reset: Any) -> tuple[Sequences, list[list[dict[str, Tensor]]]]:
+        """What a call was given, checked: the inputs, and the initial states by layer, direction and name."""
+        owner, like = type(self).__name__, reference(self._weights(0, ""), x)
         batch = read(
             x, lengths, reset, input_size=self.input_size, batch_first=self.batch_first, like=like, owner=owner
         )
-        befores = self._read_state(state, batch.x.shape[1], batch.batched, like)
+        return batch, self._read_state(state, batch.x.shape[1], batch.batched, like)
+
+    def _run(
+        self, batch: Sequences, befores: list[list[dict[str, Tensor]]], *, every: bool = False, named: bool = False
+    ) -> tuple[Any, list[list[Scanned]]]:
+        """The output as the caller laid out the input, and what each layer and direction gives."""
         output, scans = batch.x, []
-        for k, program in enumerate(self._programs):
-            if k and self.dropout:
-                output = F.dropout(output, self.dropout, self.training)
-            pair = [
-                scan(
-                    program,
-                    self._weights(k, suffix),
-                    output,
-                    befores[k][direction],
-                    reverse=bool(direction),
-                    valid=batch.valid,
-                    reset=batch.reset,
-                    every=return_states,
+        for k, program in enumerate(self._training if self.training else self._programs):
+            below = output
+            if k and self.dropout and self.training:
+                output = self._dropped(output, batch.reset)
+            pair = []
+            for direction, suffix in enumerate(self._suffixes):
+                weights, before = self._weights(k, suffix), befores[k][direction]
+                masks: dict[str, Tensor] = {}
+                if self.training and self._wrappers.random:
+                    like = next(iter(before.values()))
+                    weights, masks = self._wrappers.draw(self.definitions[k], weights, output, like, batch.reset)
+                pair.append(
+                    scan(
+                        program,
+                        weights,
+                        output,
+                        before,
+                        reverse=bool(direction),
+                        valid=batch.valid,
+                        reset=batch.reset,
+                        masks=masks,
+                        every=every,
+                        named=named,
+                    )
                 )
-                for direction, suffix in enumerate(("", "_reverse")[: self.directions])
-            ]
-            output = torch.cat([s.output for s in pair], -1) if len(pair) > 1 else pair[0].output
+            output = self._merged([s.output for s in pair])
+            if k in self._shortcuts:
+                own = {name: getattr(self, f"{name}_l{k}") for name in self._shortcuts[k]}
+                output = shortcut(self.residual, own, below, output, batch.valid)
             scans.append(pair)
-        result = (batch.lay_out(output), self._give_state([[s.last for s in pair] for pair in scans], batch.batched))
-        if return_states:
-            return (*result, self._give_state([[s.states for s in pair] for pair in scans], batch.batched))
-        return result
+        if self.merge == "none":
+            return tuple(batch.lay_out(one) for one in output.chunk(2, -1)), scans
+        return batch.lay_out(output), scans
+
+    def _dropped(self, output: Tensor, reset: Tensor | None) -> Tensor:
+        """What the next layer sees of an output [T, B, n] in training."""
+        if not self.locked:
+            return F.dropout(output, self.dropout)
+        T, B, n = output.shape
+        return output * kept_by_sequence(self.dropout, (T, B, n), output, reset)
+
+    def _merged(self, outputs: list[Tensor]) -> Tensor:
+        if len(outputs) == 1:
+            return outputs[0]
+        if self.merge in ("concat", "none"):
+            return torch.cat(outputs, -1)
+        total = outputs[0] + outputs[1]
+        return total if self.merge == "sum" else total / 2
 
     def _read_state(self, state: Any, B: int, batched: bool, like: Tensor) -> list[list[dict[str, Tensor]]]:
         """The initial states by layer, direction and name, each [B, units]."""
         D, owner = self.directions, type(self).__name__
         if state is None:
-            return [
-                [{n: like.new_zeros(B, d.state_size(n)) for n in d.states} for _ in range(D)] for d in self.definitions
-            ]
+            return [[self._initial(k, suffix, B, like) for suffix in self._suffixes] for k in range(self.num_layers)]
         rows = (B,) if batched else ()
 
         def split(value: Any, count: int, definition: Definition) -> list[dict[str, Tensor]]:
@@ -225,6 +342,15 @@ class Recurrent(nn.Module):
             raise InputError(f"got {got} as state of {owner}, expected a tuple with one entry for each layer")
         return [split(one, D, definition) for one, definition in zip(state, self.definitions, strict=True)]
 
+    def _initial(self, layer: int, suffix: str, B: int, like: Tensor) -> dict[str, Tensor]:
+        """The state that a caller leaves to the layer: what was learned, else zero."""
+        definition = self.definitions[layer]
+        learned = {n: getattr(self, f"{name}_l{layer}{suffix}") for n, name in definition.initial.items()}
+        return {
+            n: learned[n].expand(B, -1) if n in learned else like.new_zeros(B, definition.state_size(n))
+            for n in definition.states
+        }
+
     def _give_state(self, scans: list[list[dict[str, Tensor]]], batched: bool) -> Any:
         """States by layer, direction and name, each [..., B, units], in the form that the caller knows."""
 
@@ -240,92 +366,23 @@ class Recurrent(nn.Module):
     def last_output(self, state: Any) -> Tensor:
         """The output of the last layer after the last valid step of each direction: its part of a batched state.
 
-        [B, D*O]. For an empty sequence it is the initial state.
+        [B, output_size], merged like the outputs. For an empty sequence it is the initial state.
+        OptionError: a shortcut goes past the last layer, so that its output is not a state.
         """
+        if self.num_layers - 1 in self._shortcuts:
+            raise OptionError(
+                f"got a layer with residual={self.residual!r}, whose output after the last step is not its state; pool "
+                "its outputs, such as pool='mean', or leave the shortcut away"
+            )
         layer = state[-1] if self._listed else state
         h = layer if isinstance(layer, Tensor) else layer[0]  # [.., B, O]; the first state is the output
-        return torch.cat(h[-self.directions :].unbind(0), -1)
+        return self._merged(list(h[-self.directions :].unbind(0)))
 
     def extra_repr(self) -> str:
         """What `print` shows."""
         flags = [f"{k}={getattr(self, k)}" for k in ("batch_first", "dropout", "bidirectional") if getattr(self, k)]
-        flags += [f"bias={self.bias!r}"] if self.bias is not True else []
+        usual = {"bias": True, "merge": "concat", "residual": False, "locked": False}
+        flags += [
+            f"{k}={getattr(self, k)!r}" for k, v in usual.items() if getattr(self, k) != v
+        ] + self._wrappers.shown()
         return ", ".join((*self._shown, *flags))
-
-
-def _definition(layer: Layer) -> Definition:
-    return layer if isinstance(layer, Definition) else layer.definition()
-
-
-def _shown(layer: Layer) -> str:
-    """A layer with its sizes, and the options that are not at their defaults."""
-    usual = {} if isinstance(layer, Definition) else layer.defaults()
-    definition = _definition(layer)
-    options = "".join(f", {k}={v!r}" for k, v in definition.options.items() if k not in usual or v != usual[k])
-    return f"{definition.name}({definition.input_size}, {definition.sizes['hidden_size']}{options})"
-
-
-def _lent(cell: Any) -> dict[str, nn.Parameter]:
-    """The weights that a cell of a list lends to the layer."""
-    own = weights_of(cell, cell.definition())
-    for name, weight in own.items():
-        if not isinstance(weight, nn.Parameter):
-            raise OptionError(
-                f"got a {type(cell).__name__} whose {name} is not a plain parameter, so it cannot be lent to a layer; "
-                f"make the layer first, and parametrise its weights"
-            )
-    return own  # type: ignore[return-value]
-
-
-def _lent_weight(layers: Sequence[Layer]) -> Tensor | None:
-    """A weight of the cells of a list, which must agree in dtype and device."""
-    lent = [w for layer in layers if isinstance(layer, Cell) for w in weights_of(layer, layer.definition()).values()]
-    kinds = {(w.dtype, w.device) for w in lent}
-    if len(kinds) > 1:
-        found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-        raise OptionError(f"got cells with weights of {found} in one list, expected one dtype and one device")
-    return lent[0] if lent else None
-
-
-def _layers_of(
-    cell: type[Equations],
-    input_size: int | None,
-    hidden_size: int | None,
-    num_layers: int,
-    directions: int,
-    bias: bool | Literal["input"],
-    options: dict[str, Any],
-) -> list[Layer]:
-    """One cell per layer from a class."""
-    if not issubclass(cell, Equations):
-        raise OptionError(f"got the class {cell.__name__} as cell, expected one derived from cellwright.Cell")
-    size, hidden = positive("input_size", input_size), positive("hidden_size", hidden_size)
-    layers: list[Layer] = []
-    for _ in range(positive("num_layers", num_layers)):
-        # On "meta", a Cell draws no weights of its own: the layer draws them, in the order of torch.nn.
-        with torch.device("meta"):
-            layers.append(cell(size, hidden, bias=bias, **options))
-        size = directions * _definition(layers[-1]).output_size
-    return layers
-
-
-def _listed_layers(cell: Any, more: bool, directions: int) -> list[Layer]:
-    """The cells of a list, checked to fit each other."""
-    layers = list(cell) if isinstance(cell, (list, tuple)) else [cell]
-    if not layers or not all(isinstance(layer, (Equations, Definition)) for layer in layers):
-        got = ", ".join(type(layer).__name__ for layer in layers) or "an empty list"
-        raise OptionError(f"got {got} as cell, expected a class of cells, or a list of cells such as LSTMCell(10, 20)")
-    if more:
-        raise OptionError("got sizes, num_layers, bias or options beside a list of cells, which have their own")
-    for k, layer in enumerate(layers):
-        if isinstance(layer, Cell) and any(layer is other for other in layers[:k]):
-            raise OptionError(
-                f"got the same cell again as layer {k}, which would share its weights; make one per layer"
-            )
-        before = directions * _definition(layers[k - 1]).output_size if k else _definition(layer).input_size
-        if _definition(layer).input_size != before:
-            raise OptionError(
-                f"got layer {k} with input_size={_definition(layer).input_size}, "
-                f"but layer {k - 1} gives {before} features"
-            )
-    return layers

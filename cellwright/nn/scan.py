@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..emit import to_torch
 from ..errors import TargetError
 from ..lang import Definition, Plan, show, with_reset, with_valid
+from .weights import whole
 
 try:
     from ..emit import to_cpu
@@ -38,6 +39,11 @@ def available_targets() -> dict[str, str | None]:
 def cache_report() -> str:
     """Where compiled kernels are kept, and how many there are."""
     return "none" if _TARGETS["cpu"] else to_cpu.cache_report()
+
+
+def bfloat16_report() -> str:
+    """How products of bfloat16 are computed."""
+    return "by torch" if _TARGETS["cpu"] else to_cpu.bfloat16_report()
 
 
 def current_target() -> str:
@@ -86,15 +92,16 @@ class Program:
     """A definition with its plans, one per combination of masks, made when first needed."""
 
     def __init__(self, definition: Definition) -> None:
-        self.definition = definition
+        self.definition, self.masks = definition, definition.masks
         # Graphs of torch.compile name the cell by this; a string of long standing costs their guards nothing.
         self.form = json.dumps(definition.to_json(), separators=(",", ":"))
+        self.has_heads = any(param.heads > 1 for param in definition.params.values())
         self._plans: dict[tuple[bool, bool], Plan] = {}
         self._compiled: dict[bool, to_cpu.Program] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled code belongs to this process.
-        return {"definition": self.definition, "form": self.form, "_plans": {}, "_compiled": {}}
+        return vars(self) | {"_plans": {}, "_compiled": {}}
 
     def plan(self, reset: bool, valid: bool) -> Plan:
         """The plan with the masks that are in use."""
@@ -146,11 +153,13 @@ class Scanned:
     output: [T, B, O], zero in the padding.
     states: the states after every step, [T, B, units] by name; empty unless asked for.
     last: the states after the last (valid) step, [B, units] by name.
+    named: the values that the equations name, [T, B, units], anything in the padding; empty unless asked for.
     """
 
     output: Tensor
     states: dict[str, Tensor]
     last: dict[str, Tensor]
+    named: dict[str, Tensor] = field(default_factory=dict)
 
 
 def scan(
@@ -162,7 +171,9 @@ def scan(
     reverse: bool = False,
     valid: Tensor | None = None,
     reset: Tensor | None = None,
+    masks: Mapping[str, Tensor] | None = None,
     every: bool = False,
+    named: bool = False,
 ) -> Scanned:
     """Run a cell over all steps.
 
@@ -175,14 +186,18 @@ def scan(
         valid: [T, B] of bool; false: padding, the states stay as they were and the output is zero.
         reset: [T, B] of bool; true: a new sequence begins here. The state does not pass between this step and the
             one before it, in either direction of time.
+        masks: the other inputs of the equations, [T, B, units] by name.
         every: also give all states after every step.
+        named: also give the values that the equations name, at every step; the reference target computes them.
     """
+    if program.has_heads:
+        weights = whole(program.definition, weights)
     like = next(iter(state.values()))
     T = x.shape[0]  # len(x) would tie a graph of torch.export to this number
     traced = torch.compiler.is_compiling()
     if valid is not None and not traced and not valid.any():
         x, valid, reset = x[:0], None, None
-    inputs = {"x": x}
+    inputs = {"x": x} | {name: (masks or {})[name] for name in program.masks}
     if reset is not None:
         if valid is not None:
             reset = reset & valid
@@ -190,15 +205,19 @@ def scan(
             # Against time, the state passes from step t + 1 to t; what begins at t + 1 must not be seen at t.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
         inputs["reset"] = reset.unsqueeze(-1).to(like.dtype)
-    if not T or not x.shape[0]:
+    if not T or not x.shape[0] or not x.shape[1]:
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.
         output = sum(
             (w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(next(iter(same.values())))
         )
-        return Scanned(output, same if every else {}, dict(state))
-    fused, masked = None, False
-    compiles = _compiles(program, reset is not None, [*inputs.values(), *state.values(), *weights.values()])
+        graph, names = program.definition.graph, program.definition.names() if named else {}
+        none = {name: like.new_zeros(T, len(like), graph.sizes[graph.nodes[i].size]) for i, name in names.items()}
+        return Scanned(output, same if every else {}, dict(state), none)
+    fused, masked, seen = None, False, {}
+    compiles = not named and _compiles(
+        program, reset is not None, [*inputs.values(), *state.values(), *weights.values()]
+    )
     if compiles and traced:
         fused = to_cpu.scan_traced(program.form, program.definition, weights, inputs, state, reverse, valid, every)
     elif compiles:
@@ -220,14 +239,16 @@ def scan(
         if traced:
             _plan_forward(program, reset is not None, valid is not None)
         plan = program.plan(reset is not None, valid is not None)
-        lists = to_torch.run(plan, weights, inputs, state, reverse).states
+        names = plan.definition.names() if named else {}
+        done = to_torch.run(plan, weights, inputs, state, reverse, tuple(names))
+        lists, seen = done.states, {names[i]: torch.stack(values) for i, values in done.nodes.items()}
         wanted = list(lists) if every else list(lists)[:1]
         states = {name: torch.stack(lists[name]) for name in wanted}
         last = {name: values[0 if reverse else -1] for name, values in lists.items()}
     output = next(iter(states.values()))
     if valid is not None and not masked:
         output = output.masked_fill(~valid.unsqueeze(-1), 0.0)
-    return Scanned(output, states if every else {}, last)
+    return Scanned(output, states if every else {}, last, seen)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -242,7 +263,7 @@ def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:
     if demanded == "torch" or _TARGETS["cpu"]:
         return False
     if torch.compiler.is_compiling():
-        reason = to_cpu.refusal_of_tensors(tensors) or to_cpu.refusal_of(program.form, reset)
+        reason = to_cpu.refusal_of_tensors(tensors) or to_cpu.refusal_of(program.form, len(program.masks) + reset)
     else:
         reason = to_cpu.refusal(program.compiled(reset), tensors)
     if reason and demanded:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ..errors import InputError
+from ..lang import Definition
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,17 @@ class Sequences:
     batched: bool
     batch_first: bool
     packed: PackedSequence | None
+
+    def emptied(self, value: Tensor) -> Tensor:
+        """Values [T, B, n] with zeros in the padding."""
+        return value if self.valid is None else value.masked_fill(~self.valid.unsqueeze(-1), 0.0)
+
+    def held(self, t: int, after: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The states after step t, [B, n] each: in the padding those before it."""
+        if self.valid is None:
+            return after
+        on = self.valid[t].unsqueeze(-1)
+        return tuple(torch.where(on, a, b) for a, b in zip(after, before, strict=True))
 
     def lay_out(self, output: Tensor) -> Tensor | PackedSequence:
         """An output [T, B, O] in the layout in which x came."""
@@ -98,6 +110,15 @@ def state_values(state: Any, names: list[str], owner: str) -> tuple[Any, ...]:
         want = f"a tuple of tensors ({', '.join(names)})" if len(names) > 1 else f"a tensor ({names[0]})"
         raise InputError(f"got {got} as state of {owner}, expected {want}")
     return tuple(values)
+
+
+def step_state(definition: Definition, state: Any, B: int, like: Tensor, owner: str) -> tuple[Tensor, ...]:
+    """The state of a cell before a step, [B, units] each, in the order of its names; None: zero."""
+    sizes = {name: (B, definition.state_size(name)) for name in definition.states}
+    if state is None:
+        return tuple(like.new_zeros(size) for size in sizes.values())
+    values = zip(sizes.items(), state_values(state, list(sizes), owner), strict=True)
+    return tuple(check_state(name, value, size, like) for (name, size), value in values)
 
 
 def _packed_lengths(packed: PackedSequence) -> Tensor:

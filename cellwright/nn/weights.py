@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from ..lang import Definition
+from ..lang import Definition, Param
 
 
 def weights_of(module: nn.Module, definition: Definition, suffix: str = "") -> dict[str, Tensor]:
@@ -27,12 +27,30 @@ def new_parameters(
     }
 
 
+def whole(definition: Definition, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights as targets take them: matrices of several heads with the zeros outside of their blocks.
+
+    The only place that knows of them; gradients come back to the blocks through torch's autograd.
+    """
+    blocks = {name: param for name, param in definition.params.items() if param.heads > 1}
+    return {**weights, **{name: _with_zeros(param, weights[name], definition.sizes) for name, param in blocks.items()}}
+
+
+def _with_zeros(param: Param, weight: Tensor, sizes: dict[str, int]) -> Tensor:
+    """[sum of the slices, source] from [sum of the slices, source / heads]."""
+    slices = [weight.narrow(0, *param.rows(part, sizes)) for part in param.slices]
+    return torch.cat([torch.block_diag(*rows.chunk(param.heads)) for rows in slices])  # type: ignore[no-untyped-call]
+
+
 @torch.no_grad()
 def initialise(definition: Definition, weights: Mapping[str, Tensor]) -> None:
-    """U(-1/sqrt(H), 1/sqrt(H)), as in torch.nn, plus what the equations add to the start of single slices."""
+    """U(-1/sqrt(H), 1/sqrt(H)), as in torch.nn, plus what the equations add to the start of single slices.
+
+    weights: those to start, by name.
+    """
     bound = 1 / math.sqrt(definition.sizes["hidden_size"])
-    for name, param in definition.params.items():
-        weight = weights[name]
+    for name, weight in weights.items():
+        param = definition.params[name]
         if param.random:
             weight.uniform_(-bound, bound)
         else:

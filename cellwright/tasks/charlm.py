@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..cells import find
+from ..convert import to_onnx
 from ..errors import DataError, OptionError
 from ..lang import Definition
 from ..nn import Recurrent, stepper
@@ -42,7 +44,7 @@ class CharModel(nn.Module):
 
     `definitions`: one cell per layer. `symbols`: V. `embed`: size of the embedding, 0 for one-hot input. `tie`: the
     output's weight is the embedding's, whose size must be that of the last layer's output. `dropout`: on the
-    embedding, between the layers and before the output.
+    embedding, between the layers and before the output. `wrappers`: keywords of `Recurrent`, such as zoneout=0.1.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class CharModel(nn.Module):
         embed: int = 0,
         tie: bool = False,
         dropout: float = 0.0,
+        **wrappers: Any,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(symbols, embed) if embed else None
         # Between layers: with one of them there is no such place, and Recurrent warns of that.
-        self.recurrent = Recurrent(list(definitions), dropout=dropout if len(definitions) > 1 else 0.0)
+        self.recurrent = Recurrent(list(definitions), dropout=dropout if len(definitions) > 1 else 0.0, **wrappers)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(definitions[-1].output_size, symbols)
         if tie:
@@ -71,6 +74,11 @@ class CharModel(nn.Module):
         x = ids if self.embed is None else self.dropout(self.embed(ids))
         output, state = self.recurrent(x, state)  # [T, B, O]
         return self.output(self.dropout(output)), state
+
+    def to_onnx(self, path: Path | None = None) -> Any:
+        """The model in evaluation mode as an ONNX model (`convert.to_onnx`): ids int64 [T, B] to logits [T, B, V]."""
+        symbols = None if self.embed is None else self.embed.weight
+        return to_onnx(self.recurrent, path, integer=True, symbols=symbols, output=self.output)
 
     def stepper(self, state: State | None = None, streams: int = 1) -> Any:
         """The model in evaluation mode as one compiled step per symbol (`nn.stepper`), from the weights as they are
@@ -220,7 +228,9 @@ class CharLMJob(Job):
         vocabulary = Vocabulary.from_json(documents["vocabulary.json"])
         embed, layers = documents["cells.json"]["embed"], documents["cells.json"]["layers"]
         cells = [Definition.from_json(layer) for layer in layers]
-        model = CharModel(cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout)
+        model = CharModel(
+            cells, len(vocabulary), embed=embed, tie=config.tie, dropout=config.dropout, **config.wrappers
+        )
         return Net(model, vocabulary)
 
     def task(self, config: CharLMConfig, net: Net, data: Corpus) -> CharLM:
@@ -233,7 +243,13 @@ class CharLMJob(Job):
         inputs = "one-hot input" if embed is None else f"embedding of {embed.embedding_dim}"
         checked = min(len(task.validation_ids), VALIDATION_LIMIT)
         return {
-            "model": layer_line(config, net.model, inputs, "tied output" if config.tie else ""),
+            "model": layer_line(
+                config,
+                net.model,
+                inputs,
+                "tied output" if config.tie else "",
+                *(f"{name.replace('_', ' ')} {rate:g}" for name, rate in config.wrappers.items()),
+            ),
             "text": [
                 f"{len(data.text):,} characters",
                 f"{len(net.vocabulary)} symbols",

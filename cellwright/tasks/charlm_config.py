@@ -23,6 +23,11 @@ class CharLMConfig(TrainConfig):
     test: Part = Field(0.05, description="part of the text for the test, at its end")
 
     layers: PositiveInt = Field(2, description="layers")
+    recurrent_dropout: Part = Field(
+        0.0, description="on the state's way to the next step, one mask per chunk and stream"
+    )
+    zoneout: Part = Field(0.0, description="how often a unit of a state stays as it was")
+    weight_drop: Part = Field(0.0, description="dropout of the recurrent weights")
     embed: NonNegativeInt = Field(0, description="size of an embedding of the symbols; 0: one-hot input")
     tie: bool = Field(False, description="the output's weight is the embedding's")
 
@@ -39,3 +44,9 @@ class CharLMConfig(TrainConfig):
         if self.validation + self.test >= 1:
             raise ValueError(f"--validation {self.validation} and --test {self.test} leave no text for training")
         return self
+
+    @property
+    def wrappers(self) -> dict[str, float]:
+        """The keywords of the recurrent layers that are not zero."""
+        names = ("recurrent_dropout", "zoneout", "weight_drop")
+        return {name: rate for name in names if (rate := getattr(self, name))}

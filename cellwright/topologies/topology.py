@@ -49,6 +49,8 @@ def time_first(recurrent: Any, owner: str, directions: int = 2) -> Recurrent:
         raise OptionError(f"got {got} for {owner}, expected a layer of cellwright, such as LSTM(10, 20)")
     if recurrent.batch_first:
         raise OptionError(f"got a layer with batch_first=True for {owner}, which has the time in front: [T, B, ...]")
+    if recurrent.merge == "none":
+        raise OptionError(f"got a layer with merge='none' for {owner}, which takes one output; merge it by 'concat'")
     if recurrent.directions > directions:
         raise OptionError(
             f"got a bidirectional layer for {owner}, which feeds back what it gives; it has one direction"

@@ -33,7 +33,23 @@ class Minimal(Cell):
 
 
 def test_train_says_everything_it_is_going_to_do(cli: Cli, text: Path, tmp_path: Path) -> None:
-    result = cli("train", "charlm", text, "--out", tmp_path / "run", *SMALL, "--dropout", 0.1, "--tie")
+    result = cli(
+        "train",
+        "charlm",
+        text,
+        "--out",
+        tmp_path / "run",
+        *SMALL,
+        "--dropout",
+        0.1,
+        "--tie",
+        "--recurrent-dropout",
+        0.2,
+        "--zoneout",
+        0.3,
+        "--weight-drop",
+        0.4,
+    )
     assert result.code == 0
     assert result.err == ""
     facts = [
@@ -41,6 +57,9 @@ def test_train_says_everything_it_is_going_to_do(cli: Cli, text: Path, tmp_path:
         "embedding of 8",
         "tied output",
         "dropout 0.1",
+        "recurrent dropout 0.2",
+        "zoneout 0.3",
+        "weight drop 0.4",
         f"{sum(p.numel() for p in load(tmp_path / 'run').net.model.parameters()):,} parameters",
         f"{len(TEXT):,} characters",
         f"{len(set(TEXT))} symbols",
@@ -151,7 +170,10 @@ def test_version(cli: Cli) -> None:
     assert cli("--version").out == f"cellwright {cellwright.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["train", "charlm"], ["generate"], ["eval"], ["show"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["train"], ["train", "charlm"], ["generate"], ["eval"], ["export"], ["import"], ["show"], ["doctor"]],
+)
 def test_help_needs_no_torch(command: list[str]) -> None:
     code = (
         "import sys\nfrom cellwright.app.cli import main\n"

@@ -290,6 +290,9 @@ def test_unknown_labels_symbols_and_columns_in_new_data(cli: Cli, tmp_path: Path
     assert cli("predict", run, table(tmp_path / "c.csv", [("Ωx€y", "?")])).code == 0  # symbols nobody has seen
     refused(cli("predict", run, new, "--out", tmp_path / "p.xls"), "p.xls", ".csv")
     refused(cli("generate", run), "is a run of classify", "predict")
+    weights = tmp_path / "w.npz"
+    refused(cli("export", run, "--format", "torch", "--out", weights), "is a run of classify", "expected one of charlm")
+    assert not weights.exists()
     refused(cli("train", "tag", "--resume", run), "is a run of classify", "train classify --resume")
     refused(cli("train", "classify", "--resume", run, "--hidden", 5), "--hidden")
     data.write_text(data.read_text().replace("x first", "X first"))

@@ -17,7 +17,19 @@ from cellwright.train.run import Run
 from .conftest import SMALL
 
 Start = Callable[..., Any]
-TRAINING = [*SMALL, "--steps", "900", "--eval-every", "100", "--dropout", "0.2", "--sample-length", "20"]
+TRAINING = [
+    *SMALL,
+    "--steps",
+    "900",
+    "--eval-every",
+    "100",
+    "--dropout",
+    "0.2",
+    "--zoneout",
+    "0.1",
+    "--sample-length",
+    "20",
+]
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -165,7 +165,9 @@ def test_options_that_do_not_go(make: object, message: str) -> None:
 def test_find_built_in_cells() -> None:
     assert find("lstm") is cells.LSTM
     assert find("GRU") is cells.GRU
-    with pytest.raises(OptionError, match=r"got the cell 'ltsm', expected rnn, lstm, gru or path"):
+    assert [find(name) for name in cells.BY_NAME] == list(cells.CELLS)
+    assert (find("rnn"), find("minGRU")) == (cells.Elman, cells.MinGRU)
+    with pytest.raises(OptionError, match=r"got the cell 'ltsm', expected rnn, jordan, lstm, .* minlstm or path"):
         find("ltsm")
 
 

@@ -154,7 +154,7 @@ def test_one_graph_for_all_numbers_of_steps_and_rows(lengths: bool) -> None:
 
 
 def arguments(layer: Any, x: Tensor, training: bool = True, **more: Any) -> tuple[Any, ...]:
-    (program,) = layer._programs
+    (program,) = layer._training
     given = {"masks": [], "valid": None, "reverse": False, "narrow": False, "wanted": 1} | more
     weights = [p.detach().clone().requires_grad_(training) for p in layer.parameters()]
     states = [torch.randn(4, program.definition.state_size(n)) for n in program.definition.states]
@@ -169,6 +169,11 @@ OPERATOR: dict[str, Any] = {
     "lstm": lambda: arguments(LSTM(6, 19), floats(5, 4, 6), wanted=2),
     "inference": lambda: arguments(GRU(6, 16), floats(5, 4, 6), False),
     "lengths": lambda: arguments(LSTM(6, 19), floats(5, 4, 6), valid=VALID, masks=[RESET.unsqueeze(-1).float()]),
+    "masks": lambda: arguments(
+        GRU(6, 5, recurrent_dropout=0.5, zoneout=0.5),
+        floats(5, 4, 6),
+        masks=[floats(1, 4, 5).expand(5, 4, 5), (floats(5, 4, 5) > 0).float(), RESET.unsqueeze(-1).float()],
+    ),
     "bfloat16": lambda: arguments(GRU(7, 5), floats(5, 4, 7), narrow=True, reverse=True),
     "symbols": lambda: arguments(GRU(6, 5), symbols(6)),
     "many symbols": lambda: arguments(Recurrent(Mixed, 90, 5), symbols(90), valid=VALID),

@@ -20,7 +20,7 @@ import cellwright
 from cellwright import Cell, Equations, Recurrent, TargetError, tanh
 from cellwright.cells import Elman
 from cellwright.emit import to_cpu
-from cellwright.emit.to_cpu import Program, build, machine, scan
+from cellwright.emit.to_cpu import Program, build, machine, scan, trial
 from cellwright.emit.to_cpu.memory import Arguments
 from cellwright.lang import ACTIVATIONS, Plan
 from cellwright.lang.ops import ROWS, Op, apply
@@ -426,15 +426,15 @@ def test_a_nan_stays_a_nan() -> None:
 
 
 def test_what_cannot_be_compiled_runs_on_the_reference() -> None:
-    class Memory(Cell):
-        states = "h last"
+    class Share(Cell):
+        states = "h"
 
-        def step(self, x: Any, h: Any, last: Any) -> Any:
-            return tanh(self.linear("a", x) + self.linear("a", h) + last), self.linear("b", x)
+        def step(self, x: Any, h: Any) -> Any:
+            return tanh(self.linear("a", x) + h * cellwright.sum_units(self.linear("b", h)))
 
-    layer, x = Recurrent(Memory, 3, 4), torch.randn(5, 2, 3)
+    layer, x = Recurrent(Share, 3, 4), torch.randn(5, 2, 3)
     layer(x)[0].sum().backward()
-    with cellwright.use_target("cpu"), pytest.raises(TargetError, match="follows from no earlier state"):
+    with cellwright.use_target("cpu"), pytest.raises(TargetError, match="single numbers per row"):
         layer(x)
     assert cellwright.LSTM(3, 4, dtype=F64)(x.double())[0].dtype == F64
 
@@ -502,7 +502,8 @@ def test_the_cache_is_shared_by_processes_that_start_at_once(tmp_path: Path) -> 
     assert [r.returncode for r in runs] == [0] * 4, results
     assert len({out for out, _ in results}) == 1
     entries = sorted((tmp_path / "cache").iterdir())
-    assert len(entries) == 4  # before the loop, forward, back, weight gradients; x wants none
+    tried = bool(trial.settled(machine.this_machine()).tiles)  # one more where there are tiles
+    assert len(entries) == 4 + tried  # before the loop, forward, back, weight gradients; x wants none
     assert all(e.suffix == ".o" for e in entries)
 
 

@@ -28,7 +28,7 @@ from cellwright import (
     where,
 )
 from cellwright.cells import GRU, LSTM, Elman
-from cellwright.emit import to_latex, to_torch
+from cellwright.emit import to_latex, to_onnx, to_torch
 from cellwright.emit.to_cpu import vectors
 from cellwright.emit.to_torch import run, run_back
 from cellwright.lang import OPS, Plan, with_reset, with_valid
@@ -38,7 +38,12 @@ from tests.random_cells import random_cell
 F64 = torch.float64
 
 
-TABLES = {"torch": to_torch.SPELLING, "latex": to_latex.SPELLING, "cpu": vectors.SPELLING}
+TABLES = {
+    "torch": to_torch.SPELLING,
+    "latex": to_latex.SPELLING,
+    "cpu": vectors.SPELLING,
+    "onnx": to_onnx.SPELLING,
+}
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)

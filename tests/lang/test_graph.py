@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellwright import Recurrent
-from cellwright.cells import GRU, LSTM, Elman
+from cellwright.cells import GRU, LSTM, SLSTM, Elman
 from cellwright.emit.to_latex import latex
 from cellwright.errors import CellError
 from cellwright.lang import Definition, Equations, Graph, Node, Param, check, show
@@ -65,12 +65,15 @@ def test_equal_nodes_are_stored_once() -> None:
     assert graph.add(X) == graph.add(X) == 0
 
 
-@pytest.mark.parametrize("cell", [Elman(3, 5), LSTM(3, 5, peephole=True, proj_size=2), GRU(3, 5, reset_after=False)])
+@pytest.mark.parametrize(
+    "cell", [Elman(3, 5), LSTM(3, 5, peephole=True, proj_size=2), GRU(3, 5, reset_after=False), SLSTM(3, 6, heads=2)]
+)
 def test_json_round_trip(cell: Equations) -> None:
     definition = cell.definition()
     assert Definition.from_json(json.loads(json.dumps(definition.to_json()))) == definition
 
 
+@settings(deadline=None)  # the first one to run compiles a kernel
 @given(st.data())
 def test_damaged_json_is_a_cell_error(data: Any) -> None:
     """Any one value of the JSON replaced by another type never gives anything but CellError or a legal definition."""
@@ -116,6 +119,10 @@ def _edit(tree: Any, path: str, value: Any) -> None:
         ("params.0.starts", None),
         ("params.0.random", "no"),
         ("params.0.source", 3),
+        ("params.1.heads", 2),
+        ("params.1.heads", 0),
+        ("params.1.heads", 3.0),
+        ("params.2.heads", 3),
         ("params.0.slices", {}),
         ("sizes.hidden_size", 0),
         ("sizes.hidden_size", True),

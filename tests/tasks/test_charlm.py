@@ -25,7 +25,9 @@ def build(settings: CharLMConfig, text: str = TEXT) -> CharLM:
     vocabulary = Vocabulary.build(text, settings.level)
     cells, embed = definitions(settings, len(vocabulary))
     torch.manual_seed(settings.seed)
-    model = CharModel(cells, len(vocabulary), embed=embed, tie=settings.tie, dropout=settings.dropout)
+    model = CharModel(
+        cells, len(vocabulary), embed=embed, tie=settings.tie, dropout=settings.dropout, **settings.wrappers
+    )
     return CharLM(settings, model, vocabulary, vocabulary.encode(text))
 
 
@@ -188,6 +190,19 @@ def test_the_number_that_is_needed_is_enough() -> None:
         build(config(), "a" * (needed - 5))
 
 
+def test_wrappers_act_in_training_only_and_in_the_stepper_on_average() -> None:
+    model = build(config(recurrent_dropout=0.3, zoneout=0.3, weight_drop=0.3)).model
+    ids = torch.randint(0, 5, (6, 1))
+    assert not torch.equal(model(ids)[0], model(ids)[0])
+    model.eval()
+    want = model(ids)[0]
+    assert torch.equal(model(ids)[0], want)
+    step = model.stepper()
+    for t in range(6):
+        step.ids.copy_(ids[t])
+        assert torch.allclose(step.step(), want[t], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("values", "word"),
     [
@@ -195,6 +210,7 @@ def test_the_number_that_is_needed_is_enough() -> None:
         ({"hidden": "big"}, "--hidden big"),
         ({"hidden": True}, "--hidden True"),
         ({"dropout": 1.0}, "--dropout 1.0"),
+        ({"recurrent_dropout": -0.1}, "--recurrent-dropout -0.1"),
         ({"lr": math.nan}, "--lr nan"),
         ({"lr": 0.0}, "--lr 0.0"),
         ({"eval_every": 0}, "--eval-every 0"),

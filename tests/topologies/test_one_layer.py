@@ -254,9 +254,26 @@ def test_resets_and_devices_and_dtypes_go_through() -> None:
     assert torch.equal(net(x, reset=reset)[0], layer(x, reset=reset)[0])
 
 
+@pytest.mark.parametrize("merge", ["sum", "mean"])
+def test_the_last_outputs_of_both_directions_are_merged_as_the_layer_does(merge: Any, assert_close: Any) -> None:
+    layer = LSTM(3, 4, 2, bidirectional=True, merge=merge, dtype=F64)
+    net, x = ManyToOne(layer, 2), torch.randn(7, 4, 3, dtype=F64)
+    _, (h, _) = layer(x, lengths=LENGTHS)
+    want = (h[-2] + h[-1]) / (1 if merge == "sum" else 2)
+    assert_close(merge, net(x, lengths=LENGTHS)[0], net.output(want), CLOSE)
+
+
+def test_what_is_no_state_is_not_taken_for_the_last_output() -> None:
+    net = ManyToOne(GRU(3, 3, residual=True), 2)
+    with pytest.raises(OptionError, match="residual=True, whose output after the last step is not its state"):
+        net(torch.randn(5, 2, 3))
+    assert ManyToOne(GRU(3, 3, residual=True), 2, pool="mean")(torch.randn(5, 2, 3))[0].shape == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: ManyToOne(LSTM(3, 4, bidirectional=True, merge="none"), 2), "merge='none' for ManyToOne"),
         (lambda: ManyToMany(nn.LSTM(3, 4), 2), "got a LSTM for ManyToMany, expected a layer of cellwright"),
         (lambda: ManyToOne(LSTM, 2), "got the class LSTM for ManyToOne"),
         (lambda: ManyToMany(LSTM(3, 4, batch_first=True), 2), "batch_first=True"),

@@ -1,8 +1,10 @@
 """The CPU target: a plan as one fused loop, compiled by LLVM for the processor that it runs on.
 
+flows     the plan, with every state made to pass through the loop
 passes    stages of the plan -> passes over memory
 vectors   the operations on vectors of float32
 builder, product, kernel          passes -> the text of a module
+amx, tiles, trial         products of bfloat16 in AMX tiles, and whether they can be used
 machine, build, threads   what the processor has; text -> function, through a cache; several threads
 layout, memory, frame, lengths    the arguments of kernels; where values lie, also without the padding of sequences
 program, run, after, outer        plans compiled; forward, back, and the gradients after the loop
@@ -18,10 +20,12 @@ from .function import scan
 from .library import refusal_of, scan_traced
 from .program import Program
 from .stepper import Stepper, why_not
+from .trial import bfloat16_report
 
 __all__ = [
     "Program",
     "Stepper",
+    "bfloat16_report",
     "cache_report",
     "refusal",
     "refusal_of",

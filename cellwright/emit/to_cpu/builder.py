@@ -1,6 +1,6 @@
 """The words in which kernels are written: integers, addresses, loops, threads that wait for each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
@@ -11,12 +11,14 @@ from .vectors import F32, I32, I64, PTR, Vectors
 
 
 class Builder:
-    """One function `kernel(arguments)` of a module, and the place in it where the next instruction goes."""
+    """One function of a module, `kernel(arguments)` if not another, and where in it the next instruction goes."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(
+        self, machine: Machine, module: ir.Module | None = None, name: str = "kernel", kinds: Sequence[ir.Type] = (PTR,)
+    ) -> None:
         self.machine, self.lanes = machine, machine.lanes
-        self.module = ir.Module("cellwright")
-        self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), "kernel")
+        self.module = module or ir.Module("cellwright")
+        self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.v = Vectors(self.b, self.lanes)
         # Set by the kernel, from its arguments:
@@ -96,9 +98,18 @@ class Builder:
 
     def inside(self, size: str, first: ir.Value) -> ir.Value:
         """For each lane of the block that begins at unit `first`, whether it is one of the units."""
+        return self.below(self.b.sub(self.units[size], first))
+
+    def below(self, count: ir.Value) -> ir.Value:
+        """For each lane, whether it is one of the first `count`."""
         lane = ir.Constant(self.v.ints, list(range(self.lanes)))
-        left = self.b.trunc(self.b.sub(self.units[size], first), I32)
-        return self.b.icmp_signed("<", lane, self.v.broadcast(left))
+        return self.b.icmp_signed("<", lane, self.v.broadcast(self.b.trunc(count, I32)))
+
+    def memory(self, numbers: int) -> ir.Value:
+        """Memory of the function itself for so many numbers of 4 bytes, at a line of the cache."""
+        room = self.b.alloca(F32, self.i(numbers))
+        room.align = 64
+        return self.b.inttoptr(self.b.ptrtoint(room, I64), PTR)
 
     def share(self, size: str, per: int, number: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
         """A thread's tiles of `per` blocks: whole granules, so that a unit belongs to one thread in all passes."""

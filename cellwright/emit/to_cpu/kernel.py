@@ -16,6 +16,7 @@ from .layout import BEFORE, HEAD, NOW, Layout, Slot, lay_out
 from .machine import Machine
 from .passes import Pass, single
 from .product import Panels
+from .tiles import Tiles
 from .vectors import F32, I16, I64, PTR, SPELLING
 
 
@@ -73,17 +74,20 @@ class _Kernel(Builder):
         at = len(HEAD)
         for name in layout.sizes:
             self.units[name], at = self.argument(at), at + 1
+        self.tiles = None
+        if self.narrow is not None and self.machine.tiles and layout.products:
+            self.tiles = Tiles(self, max(len(p.sources) for p in layout.products), head["rows"])
         self.panels, parts = [], []
         for product in layout.products:
             panel, stride = self.pointer(at), self.argument(at + 1)
-            self.panels.append(Panels(self, self.graph, product, panel, stride, self.narrow is not None))
+            self.panels.append(Panels(self, self.graph, product, panel, stride, self.narrow is not None, self.tiles))
             parts.append([self.pointer(at + 2 + n) for n in range(len(product.parts))])
             at += 2 + len(product.parts)
         places = {slot: [self.argument(at + 4 * n + j) for j in range(4)] for n, slot in enumerate(layout.slots)}
-        widest = max((p.columns * p.rows for p in self.panels), default=1)
-        buffer = b.alloca(F32, self.i(widest * self.lanes))
-        buffer.align = 64
-        self.buffer = b.inttoptr(b.ptrtoint(buffer, I64), PTR)
+        if self.tiles:
+            self.buffer = self.tiles.room(max(p.columns for p in self.panels))
+        else:
+            self.buffer = self.memory(max((p.columns * p.rows for p in self.panels), default=1) * self.lanes)
 
         number, count = self.ask(head["thread_number"], 0), self.ask(head["thread_count"], 1)
         by_units = b.icmp_signed("!=", head["by_units"], self.i(0))
@@ -104,6 +108,8 @@ class _Kernel(Builder):
         mine = b.mul(b.select(by_units, self.i(0), number), head["steps"])
         with self.loop(self.i(0), head["steps"], "step") as k:
             self.rows(head["table"], b.add(mine, k), first, end)
+            if self.tiles:
+                self.tiles.begin(self.first_row, self.end_row)
             self.slots = {slot: self.place(slot, place, k) for slot, place in places.items()}
             shift = self.shifted(self.i(NOW))
             self.ids = self.at(b.inttoptr(head["ids"], PTR), b.add(b.mul(k, head["ids_step"]), shift), I64)
@@ -112,6 +118,8 @@ class _Kernel(Builder):
                     with b.if_then(b.and_(by_units, several)):
                         self.meet(barrier, number, count, head["yield_now"])
                 self.run(one)
+        if self.tiles:
+            self.tiles.finish()
         b.ret_void()
         return str(self.module)
 

@@ -7,6 +7,7 @@ from ...lang.plan import Product
 from .passes import Pass, inputs_of, used_by
 
 GRANULE = 4  # blocks of units that stay together on one thread, and the most in a tile
+DEEP = 16  # pairs of the depth of a product that a tile of AMX holds
 # The head of the arguments; then one entry per size; per product its panel, the row stride of its matrix and the
 # address of each part's rows; per slot its address, strides of row and step, and which shift of rows applies.
 HEAD = (

@@ -24,18 +24,21 @@ PROGRAMS = 256  # rebuilt from their text beyond
 
 
 @lru_cache(PROGRAMS)
-def program_of(form: str, reset: bool) -> Program:
-    """The program of a cell, for sequences that begin anew within, or not. `form`: its definition as JSON."""
+def program_of(form: str, masks: int) -> Program:
+    """The program of a cell for calls with so many masks: one more than its equations have is for resets.
+
+    form: its definition as JSON.
+    """
     definition = Definition.from_json(json.loads(form))
-    return Program(Plan(with_reset(definition) if reset else definition))
+    return Program(Plan(with_reset(definition) if masks > len(definition.masks) else definition))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def refusal_of(form: str, reset: bool) -> str:
+def refusal_of(form: str, masks: int) -> str:
     """Why a cell cannot run in the graph that is being traced, if so: transforms, cell, machine. Empty: it can."""
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return "it has no rules for the transforms of torch.func"
-    program = program_of(form, reset)
+    program = program_of(form, masks)
     if program.refusal is None:
         try:
             program.forward(True, False, False)
@@ -45,8 +48,8 @@ def refusal_of(form: str, reset: bool) -> str:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _narrows(form: str, reset: bool) -> bool:
-    return program_of(form, reset).machine.bfloat16
+def _narrows(form: str, masks: int) -> bool:
+    return program_of(form, masks).machine.bfloat16
 
 
 def scan_traced(
@@ -68,7 +71,7 @@ def scan_traced(
     before, own = [state[name] for name in names], [weights[name] for name in definition.params]
     leaves = [x, *before, *own]
     training = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
-    narrow = wants_bfloat16(leaves) and _narrows(form, bool(masks))
+    narrow = wants_bfloat16(leaves) and _narrows(form, len(masks))
     wanted = len(names) if every else 1
     results = scan(form, x, masks, before, own, valid, reverse, training, narrow, wanted)
     return dict(zip(names, results[:wanted], strict=False)), dict(zip(names, results[wanted:], strict=False))
@@ -102,7 +105,7 @@ def scan(
     Args:
         form: the definition of the cell as JSON.
         x: [T, B, I], or integers [T, B] for one-hot vectors.
-        masks: the resets [T, B, 1] of 0 and 1, or nothing.
+        masks: the other inputs of the equations [T, B, units], in their order; then the resets [T, B, 1] of 0 and 1.
         states: before the first step, [B, units] each.
         weights: in the order of the definition.
         valid: [T, B] of bool, true at the first steps of each sequence; None: everywhere.
@@ -117,13 +120,15 @@ def scan(
 
     InputError: an integer that is no symbol.
     """
-    program = program_of(form, bool(masks))
+    program = program_of(form, len(masks))
     definition = program.plan.definition
     _check_symbols(x, valid, definition)
     with torch.autocast("cpu", enabled=False):
         named = dict(zip(definition.params, weights, strict=True))
         before = dict(zip(definition.states, states, strict=True))
-        every, last, done = forward(program, named, _inputs(x, masks), before, reverse, training, valid, narrow, True)
+        every, last, done = forward(
+            program, named, _inputs(definition, x, masks), before, reverse, training, valid, narrow, True
+        )
         dtype = states[0].dtype
         results = [*list(every.values())[:wanted], *last.values()]
         left = _left(done, x.shape[0] * x.shape[1]) if training else []
@@ -155,7 +160,7 @@ def scan_back(
     Returns:
         gradients of x if wanted, of the states before the first step and of the weights, in float32.
     """
-    program = program_of(form, bool(masks))
+    program = program_of(form, len(masks))
     definition = program.plan.definition
     with torch.autocast("cpu", enabled=False):
         named = dict(zip(definition.params, weights, strict=True))
@@ -169,8 +174,8 @@ def scan_back(
         return _own(result if into is None else [into, *result])
 
 
-def _inputs(x: Tensor, masks: Sequence[Tensor]) -> dict[str, Tensor]:
-    return {"x": x} | ({"reset": masks[0]} if masks else {})
+def _inputs(definition: Definition, x: Tensor, masks: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {"x": x} | dict(zip(definition.masks, masks, strict=True))
 
 
 def _check_symbols(x: Tensor, valid: Tensor | None, definition: Definition) -> None:
@@ -234,7 +239,8 @@ def _done(
     nodes = dict(zip(program.timed, left[len(written) : -1], strict=False)) if prepared == "torch" else {}
     lead = (T, B) if valid is None else (rows, 1)
     made = {i: v[:rows].view(*lead, v.shape[1]) for i, v in nodes.items()}
-    done = lay_out(program, weights, _inputs(x, masks), reverse, True, valid, narrow, int(left[-1]), made)
+    inputs = _inputs(program.plan.definition, x, masks)
+    done = lay_out(program, weights, inputs, reverse, True, valid, narrow, int(left[-1]), made)
     for (name, one), memory in zip(written.items(), left, strict=False):
         done.tensors[name] = memory[: rows + B if one.started else rows]
     return done
@@ -253,7 +259,7 @@ def _(
     narrow: bool,
     wanted: int,
 ) -> list[Tensor]:
-    program = program_of(form, bool(masks))
+    program = program_of(form, len(masks))
     definition = program.plan.definition
     (T, B), like = x.shape[:2], states[0]
     units = [definition.state_size(name) for name in definition.states]
@@ -282,7 +288,7 @@ def _(
     narrow: bool,
     to_input: bool,
 ) -> list[Tensor]:
-    definition = program_of(form, bool(masks)).plan.definition
+    definition = program_of(form, len(masks)).plan.definition
     (T, B), single = x.shape[:2], torch.float32
     into = [x.new_empty(T, B, definition.input_size, dtype=single)] if to_input else []
     states = [x.new_empty(B, definition.state_size(name), dtype=single) for name in definition.states]

@@ -1,8 +1,10 @@
 """How values lie in memory, and the arguments of a kernel that say so."""
 
 import ctypes
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +12,10 @@ from torch import Tensor
 
 from ...lang.graph import Graph, Param
 from . import threads
-from .layout import GRANULE, HEAD, STILL, Layout, Slot
+from .layout import DEEP, GRANULE, HEAD, STILL, Layout, Slot
 from .machine import Machine
+
+LARGE = 2**22  # bytes from which memory is asked for in large pages
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,28 @@ class Array:
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Memory for a kernel, whatever torch's default dtype and device are."""
-    return torch.empty(*shape, dtype=dtype, device="cpu")
+    """Memory for a kernel, whatever torch's default dtype and device are.
+
+    The system makes fresh memory page by page, as it is written: with pages of 4 KiB, that took up to a seventh of a
+    large training step (docs/cpu-kernels.md).
+    """
+    made = torch.empty(*shape, dtype=dtype, device="cpu")
+    advise = _advise()
+    if advise is not None and made.nbytes >= LARGE:
+        start = -(-made.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        # Advice only: where it cannot be taken, nothing changes.
+        advise(start, made.data_ptr() + made.nbytes - start, mmap.MADV_HUGEPAGE)
+    return made
+
+
+@cache
+def _advise() -> Callable[[int, int, int], int] | None:
+    """The C library's madvise, where the system has large pages to be asked for."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function
 
 
 def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -114,7 +138,8 @@ class Arguments:
             units = sizes[graph.nodes[product.results[0]].size]
             depth = sum(sizes[graph.nodes[i].size] for i in product.sources)
             self._add(Array("panels", self.panels))
-            rows = sum(-(-sizes[graph.nodes[i].size] // (1 + narrow)) for i in product.sources)
+            per = DEEP if narrow and machine.tiles else 1
+            rows = sum(-(-sizes[graph.nodes[i].size] // (per + narrow * per)) * per for i in product.sources)
             self.panels += rows * len(product.results) * width_of(units, machine, GRANULE)
             stride = units if product.transposed else depth
             self._add(stride)

@@ -1,7 +1,8 @@
 """Dense products in kernels: a matrix packed into panels once, then register tiles of rows x (parts x blocks of units).
 
 A panel holds what one tile of units needs, in the order of its reading: [tiles, depth, columns, lanes], where a column
-is one block of one part. The accumulators of a tile and one row of its panel fill the registers.
+is one block of one part. The accumulators of a tile and one row of its panel fill the registers. Where the
+processor has a unit for products of tiles (`tiles`), that multiplies by the same panels.
 """
 
 from collections.abc import Iterator
@@ -11,21 +12,33 @@ from llvmlite import ir
 from ...lang.graph import Graph
 from ...lang.plan import Product
 from .builder import Builder
-from .layout import blocks_per_tile
+from .layout import DEEP, blocks_per_tile
+from .tiles import Tiles
 from .vectors import F32, I16, I32, I64
 
 UNROLL = 4  # of the loop over the depth of a product
+Lines = list[tuple[ir.Value, ir.Value]]  # of each source: address of row 0, and the stride of its rows
 
 
 class Panels:
     """Writes the products of a kernel."""
 
     def __init__(
-        self, k: Builder, graph: Graph, product: Product, panel: ir.Value, stride: ir.Value, narrow: bool
+        self,
+        k: Builder,
+        graph: Graph,
+        product: Product,
+        panel: ir.Value,
+        stride: ir.Value,
+        narrow: bool,
+        tiles: Tiles | None,
     ) -> None:
-        """`narrow`: operands are bfloat16. Then two neighbours of the depth share a row of the panel."""
+        """`narrow`: operands are bfloat16. Then two neighbours of the depth share a row of the panel.
+
+        `tiles`: the unit that multiplies in tiles, if any.
+        """
         self.k, self.b, self.v, self.narrow = k, k.b, k.v, narrow
-        self.graph, self.product = graph, product
+        self.graph, self.product, self.tiles = graph, product, tiles
         self.panel, self.stride = panel, stride
         self.per, self.parts = blocks_per_tile(product), len(product.results)
         self.columns = self.per * self.parts
@@ -41,11 +54,15 @@ class Panels:
         units = self.k.units[self.graph.nodes[i].size]
         return self.k.up(units, 2) if self.narrow else units
 
+    def filled(self, numbers: ir.Value) -> ir.Value:
+        """The same with the zeros that follow where there are tiles: these take several rows at once."""
+        return self.b.mul(self.k.up(numbers, DEEP), self.k.i(DEEP)) if self.tiles else numbers
+
     def depth(self) -> ir.Value:
         """Rows of the panel of a tile."""
         total: ir.Value = self.k.i(0)
         for i in self.product.sources:
-            total = self.b.add(total, self.numbers(i))
+            total = self.b.add(total, self.filled(self.numbers(i)))
         return total
 
     def line(self, tile: ir.Value, depth: ir.Value, k: ir.Value) -> ir.Value:
@@ -69,7 +86,7 @@ class Panels:
                     to = k.at(self.line(tile, depth, above), column)
                     units = k.units[self.graph.nodes[i].size]
                     self._pack_rows(k.at(part, start), to, k.i(0), units, self.stride, k.i(1), start)
-                    above = b.add(above, self.numbers(i))
+                    above = b.add(above, self.filled(self.numbers(i)))
             else:
                 units = k.units[self.graph.nodes[self.product.sources[0]].size]
                 whole = b.icmp_signed("<=", b.add(start, k.i(k.lanes)), k.units[self.size])
@@ -98,8 +115,10 @@ class Panels:
         """One block's rows of a panel from `first` to `end`; strides of the source down and across a row."""
         k, b = self.k, self.b
         left = b.sub(k.units[self.size], start)
-        with k.loop(first, end, "pack_row", by=2 if self.narrow else 1) as r:
-            line = self._collect(k.at(source, b.mul(r, down)), across, left)
+        last = b.mul(k.up(end, 2 * DEEP), k.i(2 * DEEP)) if self.tiles else end
+        with k.loop(first, last, "pack_row", by=2 if self.narrow else 1) as r:
+            here = b.select(b.icmp_signed("<", r, end), left, k.i(0)) if self.tiles else left
+            line = self._collect(k.at(source, b.mul(r, down)), across, here)
             if self.narrow:
                 next_ = b.add(r, k.i(1))
                 there = b.select(b.icmp_signed("<", next_, end), left, k.i(0))
@@ -138,16 +157,13 @@ class Panels:
 
     def tiles_of_rows(
         self,
-        lines: "list[tuple[ir.Value, ir.Value]]",
+        lines: Lines,
         bias: list[ir.Value],
         tile: ir.Value,
         first: ir.Value,
         end: ir.Value,
     ) -> Iterator[tuple[ir.Value, ir.Value]]:
-        """Loop over the tiles of rows from `first` to `end`; the product lies in the buffer when the body runs.
-
-        `lines`: address of row 0 of each source, and the stride of its rows.
-        """
+        """Loop over the tiles of rows from `first` to `end`; the product lies in the buffer when the body runs."""
         k, b = self.k, self.b
         depth = self.depth()
         before = b.block
@@ -159,6 +175,60 @@ class Panels:
         left = b.sub(end, m)
         b.cbranch(b.icmp_signed(">", left, k.i(0)), body, after)
         b.position_at_end(body)
+        if self.tiles is None:
+            rows = self._in_registers(lines, bias, tile, depth, m, left)
+        else:
+            with b.if_else(self.tiles.used) as (then, otherwise):
+                with then:
+                    in_tiles = self._in_tiles(self.tiles, lines, bias, tile, depth, m, end), b.block
+                with otherwise:
+                    in_registers = self._in_registers(lines, bias, tile, depth, m, left), b.block
+            rows = b.phi(I64)
+            for way in (in_tiles, in_registers):
+                rows.add_incoming(*way)
+        yield m, rows
+        m.add_incoming(b.add(m, rows), b.block)
+        b.branch(head)
+        b.position_at_end(after)
+
+    def _start(self, bias: list[ir.Value], tile: ir.Value) -> list[ir.Value]:
+        """The bias of each column, where there is one."""
+        k, b, start = self.k, self.b, []
+        for u in range(self.per if bias else 0):
+            unit = b.mul(b.add(b.mul(tile, k.i(self.per)), k.i(u)), k.i(k.lanes))
+            start += [self.v.load_some(k.at(pointer, unit), k.inside(self.size, unit)) for pointer in bias]
+        return start
+
+    def _sources(self, lines: Lines) -> "Iterator[tuple[ir.Value, ir.Value, ir.Value, ir.Value]]":
+        """Of each source: address of row 0, stride of rows, how many rows of a panel it has and where these begin."""
+        above: ir.Value = self.k.i(0)
+        for i, (base, row) in zip(self.product.sources, lines, strict=True):
+            numbers = self.numbers(i)
+            yield base, row, numbers, above
+            above = self.b.add(above, self.filled(numbers))
+
+    def _in_tiles(
+        self,
+        tiles: Tiles,
+        lines: Lines,
+        bias: list[ir.Value],
+        tile: ir.Value,
+        depth: ir.Value,
+        m: ir.Value,
+        end: ir.Value,
+    ) -> ir.Value:
+        """Rows from m on times one panel, into the buffer; how many rows."""
+        start = self._start(bias, tile)
+        sources = [
+            (base, row, pairs, self.line(tile, depth, above)) for base, row, pairs, above in self._sources(lines)
+        ]
+        return tiles.multiply(sources, self.columns, start, m, end)
+
+    def _in_registers(
+        self, lines: Lines, bias: list[ir.Value], tile: ir.Value, depth: ir.Value, m: ir.Value, left: ir.Value
+    ) -> ir.Value:
+        """The same in registers, for `left` rows at most."""
+        k, b = self.k, self.b
         # Tiles of nearly equal height: 8 rows are better done as 4 + 4 than as 6 + 2.
         rows = k.up(left, self.rows)
         rows = b.sdiv(b.add(left, b.sub(rows, k.i(1))), rows)
@@ -171,38 +241,20 @@ class Panels:
             self._multiply(lines, bias, tile, depth, m, height)
             b.branch(done)
         b.position_at_end(done)
-        yield m, rows
-        m.add_incoming(b.add(m, rows), b.block)
-        b.branch(head)
-        b.position_at_end(after)
+        return rows
 
     def _multiply(
-        self,
-        lines: "list[tuple[ir.Value, ir.Value]]",
-        bias: list[ir.Value],
-        tile: ir.Value,
-        depth: ir.Value,
-        m: ir.Value,
-        height: int,
+        self, lines: Lines, bias: list[ir.Value], tile: ir.Value, depth: ir.Value, m: ir.Value, height: int
     ) -> None:
         """`height` rows of the sources times one panel, into the buffer."""
         k, b, v = self.k, self.b, self.v
-        start: list[ir.Value] = [v.splat(0.0)] * self.columns
-        if bias:
-            start = []
-            for u in range(self.per):
-                unit = b.mul(b.add(b.mul(tile, k.i(self.per)), k.i(u)), k.i(k.lanes))
-                start += [v.load_some(k.at(pointer, unit), k.inside(self.size, unit)) for pointer in bias]
-        sums: list[ir.Value] = start * height
-        above: ir.Value = k.i(0)
-        for i, (base, row) in zip(self.product.sources, lines, strict=True):
-            depth_of = self.numbers(i)
+        sums: list[ir.Value] = (self._start(bias, tile) or [v.splat(0.0)] * self.columns) * height
+        for base, row, numbers, above in self._sources(lines):
             of_rows = [k.at(base, b.mul(row, b.add(m, k.i(r))), I16 if self.narrow else F32) for r in range(height)]
             panel = self.line(tile, depth, above)
-            whole = b.mul(b.sdiv(depth_of, k.i(UNROLL)), k.i(UNROLL))
+            whole = b.mul(b.sdiv(numbers, k.i(UNROLL)), k.i(UNROLL))
             sums = self._accumulate(of_rows, panel, k.i(0), whole, sums, UNROLL)
-            sums = self._accumulate(of_rows, panel, whole, depth_of, sums, 1)
-            above = b.add(above, depth_of)
+            sums = self._accumulate(of_rows, panel, whole, numbers, sums, 1)
         for n, value in enumerate(sums):
             v.store(value, k.at(k.buffer, k.i(n * k.lanes)))
 

@@ -9,11 +9,13 @@ from ...lang.graph import LEAVES, ONE
 from ...lang.plan import Plan, Stage, stages
 from ..to_torch import beside_products
 from . import build, outer
+from .flows import flowing
 from .kernel import Recipe
 from .layout import Layout
 from .machine import this_machine
 from .memory import width_of
 from .passes import Pass, inputs_of, lower, single
+from .trial import settled
 
 
 @dataclass
@@ -31,14 +33,8 @@ _refusals: dict[Hashable, str | None] = {}
 
 def unsupported(plan: Plan) -> str | None:
     """Why a plan cannot run here, if so."""
-    definition, gradient = plan.definition, plan.gradient
+    gradient = plan.gradient
     loop = {i for s in plan.forward.loop for i in s.members}
-    if not set(definition.results.values()) <= loop or len(set(definition.results.values())) < len(definition.results):
-        return "a state that follows from no earlier state"
-    back = {i for s in plan.backward.loop for i in s.members}
-    flows = list(gradient.states.values())
-    if any(i not in back for i in flows) or len(set(flows)) < len(flows):
-        return "a state whose gradient does not flow to the step before"
     if any(gradient.graph.nodes[i].size == ONE for i in (*plan.backward.kept, *plan.backward.saved)):
         return "single numbers per row that are wanted after the loop"
     if any(gradient.graph.nodes[i].op in LEAVES and gradient.graph.nodes[i].op != "grad" for i in plan.backward.kept):
@@ -57,13 +53,13 @@ class Program:
     """A plan, compiled for this machine when first used; one kernel for each way in which it is called."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.machine = plan, this_machine()
-        definition = plan.definition
+        self.plan, self.machine = flowing(plan), settled(this_machine())
+        definition = self.plan.definition
         # A kernel serves every cell of the same form, whatever its sizes.
         params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
         self.form = (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
         if self.form not in _refusals:
-            _refusals[self.form] = unsupported(plan) or self._replaced_too_early()
+            _refusals[self.form] = unsupported(self.plan) or self._replaced_too_early()
         self.refusal = _refusals[self.form]
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
         self.frames: dict[Hashable, Any] = {}  # by shape; made and used by `run`

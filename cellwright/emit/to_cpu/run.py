@@ -157,7 +157,8 @@ def lay_out(
         # An integer x that is used other than by a product comes back as one-hot vectors.
         given_as_is = graph.nodes[i].op == "input" and f"input:{graph.nodes[i].name}" in tensors
         rows_of_x = isinstance(value, Tensor) and value.is_floating_point() and graph.nodes[i].op != "param"
-        if isinstance(value, Tensor) and rows_of_x and not given_as_is:
+        # A number without rows follows from constants and counts: kernels compute that themselves.
+        if isinstance(value, Tensor) and value.dim() and rows_of_x and not given_as_is:
             one = graph.nodes[i].size == ONE
             value = value if value.dim() == 1 or prepared == "table" else value.expand(*x.shape[:2], value.shape[-1])
             tensors[f"node:{i}"] = value if one else readable(value, program.machine)

@@ -24,7 +24,8 @@ class _BFloat(ir.Type):  # type: ignore[misc]
         return hash(_BFloat)
 
 
-F32, I16, I32, I64, BF16 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64), _BFloat()
+F32, BF16 = ir.FloatType(), _BFloat()
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 PTR = ir.PointerType()
 
 _LN2 = 0.693147182464599609375  # the float32 next to ln 2, and what it lacks
@@ -72,12 +73,12 @@ class Vectors:
         """A vector to memory of any alignment."""
         self.b.store(value, pointer, align=4)
 
-    def load_some(self, pointer: ir.Value, inside: ir.Value) -> ir.Value:
+    def load_some(self, pointer: ir.Value, inside: ir.Value, align: int = 4) -> ir.Value:
         """The lanes that are inside, from memory that may end after them; zero in the others."""
         kind = ir.FunctionType(self.type, [PTR, I32, inside.type, self.type])
         name = f"llvm.masked.load.v{self.lanes}f32.p0"
         function = self.b.module.globals.get(name) or ir.Function(self.b.module, kind, name)
-        return self.b.call(function, [pointer, ir.Constant(I32, 4), inside, self.splat(0.0)])
+        return self.b.call(function, [pointer, ir.Constant(I32, align), inside, self.splat(0.0)])
 
     def store_some(self, value: ir.Value, pointer: ir.Value, inside: ir.Value) -> None:
         """The lanes that are inside, to memory that may end after them."""
