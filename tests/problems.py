@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cellwright import Equations, log, tanh
 from cellwright.cells import GRU, LSTM, Elman
+from cellwright.emit.to_cpu import Program, scan
 from cellwright.emit.to_torch import run, run_back
 from cellwright.lang import Plan, with_reset, with_valid
 
@@ -88,6 +89,19 @@ def reference(plan: Plan, weights: Any, inputs: Any, state: Any, seeds: Any, rev
     gradients = g.weights | g.states | ({} if whole else g.inputs)
     states = {f"state {n}": torch.stack(s) for n, s in record.states.items()}
     return states | {f"gradient {n}": v for n, v in gradients.items()}
+
+
+def states_by_threads(plan: Plan, weights: Any, inputs: Any, state: Any) -> list[dict[str, Tensor]]:
+    """The compiled states after every step, with 1, 2 and 3 threads."""
+    program, results = Program(plan), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                results.append(scan(program, weights, inputs, state, False)[0])
+    finally:
+        torch.set_num_threads(1)
+    return results
 
 
 def compare(got: dict[str, Tensor], plan: Plan, *given: Any) -> None:

@@ -17,10 +17,9 @@ from ..lang import Definition
 from ..nn import Recurrent
 from ..nn.weights import whole as dense
 from .layers import check_layer
+from .onnx_file import LIMIT
 from .onnx_operators import Operator, operator_of, weights_for
 from .onnx_package import package
-
-_LIMIT = 2**31 - 1  # bytes of a file: protobuf's own
 
 
 def to_onnx(
@@ -78,8 +77,8 @@ def to_onnx(
         result = export.linear(result, output)
     model = export.model(onnx, result, last, layer.output_size if output is None else output.out_features)
     size = model.ByteSize()
-    if size > _LIMIT:
-        raise OptionError(f"the model takes {size} bytes, and an ONNX file holds {_LIMIT}; split the layer")
+    if size > LIMIT:
+        raise OptionError(f"the model takes {size} bytes, and an ONNX file holds {LIMIT}; split the layer")
     onnx.checker.check_model(model)
     if path is not None:
         _write(Path(path), model.SerializeToString())

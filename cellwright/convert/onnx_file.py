@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import DataError, InputError
 from .onnx_package import package
 
-LIMIT = 2**31 - 1  # bytes of a file, and of its external data together
+LIMIT = 2**31 - 1  # bytes of a file: protobuf's own; and of its external data together
 _RANK = 32
 
 # ONNX's number of a type: torch's, its name, and the field that holds numbers which are not raw bytes.

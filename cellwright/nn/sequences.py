@@ -29,7 +29,7 @@ class Sequences:
 
     def emptied(self, value: Tensor) -> Tensor:
         """Values [T, B, n] with zeros in the padding."""
-        return value if self.valid is None else value.masked_fill(~self.valid.unsqueeze(-1), 0.0)
+        return value if self.valid is None else without_padding(value, self.valid)
 
     def held(self, t: int, after: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The states after step t, [B, n] each: in the padding those before it."""
@@ -79,6 +79,19 @@ def read(
     _check_symbols(x, valid, input_size, owner)
     starts = _reset(reset, T, B, batched, batch_first and batched, x.device)
     return Sequences(x, valid, starts, batched, batch_first and batched, packed)
+
+
+def without_padding(x: Tensor, valid: Tensor) -> Tensor:
+    """x [T, B, ...] with zeros in the padding, whatever it holds there; no gradient comes from there either."""
+    return x.masked_fill(~valid.reshape(*valid.shape, *[1] * (x.dim() - 2)), 0)
+
+
+def masked_softmax(scores: Tensor, valid: Tensor | None, dim: int) -> Tensor:
+    """softmax over the valid scores; zero where they are not valid, everywhere if none is."""
+    if valid is None:
+        return scores.softmax(dim)
+    # The lowest finite number instead of -inf: a row without a valid score would give NaN.
+    return scores.masked_fill(~valid, torch.finfo(scores.dtype).min).softmax(dim).masked_fill(~valid, 0)
 
 
 def reference(weights: Mapping[str, Tensor], x: Any) -> Tensor:

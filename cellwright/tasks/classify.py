@@ -18,7 +18,7 @@ from .dataset import Dataset, Example
 from .job import Prediction
 from .labelling import Net
 from .labels import EMBED, LabelJob, Reader
-from .lexicon import Lexicon
+from .lexicon import Lexicon, in_small_letters
 from .tables import SUFFIXES, Table, lines, numbers
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -145,10 +145,8 @@ class ClassifyJob(LabelJob):
             return None, None, False, 0
         if config.level == "char":
             return Lexicon.build(data.symbol_counts), None, False, config.embed or 0
-        lower: dict[str, int] = {}
-        for word, count in data.symbol_counts.items():
-            lower[word.lower()] = lower.get(word.lower(), 0) + count
-        return Lexicon.build(lower, at_least=2), None, True, EMBED if config.embed is None else config.embed
+        words = in_small_letters(data.symbol_counts)
+        return Lexicon.build(words, at_least=2), None, True, EMBED if config.embed is None else config.embed
 
     def statistics(self, config: ClassifyConfig, data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """One mean and one deviation: the columns of a series are the same quantity."""

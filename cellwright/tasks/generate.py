@@ -101,7 +101,7 @@ def _symbols(
         with torch.inference_mode():
             chance = torch.rand(1, generator=generator)
             if steps is not None and plain:
-                symbol = int(steps.draw(chance, temperature))
+                symbol = int(steps.draw(chance, temperature))  # and it goes in next
             else:
                 if steps is not None:
                     logits = steps.step()
@@ -109,11 +109,11 @@ def _symbols(
                     logits, state = model(torch.tensor(ids, device=device).unsqueeze(1), state)  # [T, 1, V]
                     logits = logits[-1]
                 symbol = _draw(probabilities(logits[0].cpu(), *filters), chance)
-            if n == 0 and length > 1:
-                # The prompt went through the layers as a sequence; from here on it goes symbol by symbol.
-                steps = model.stepper(state)
-            if steps is not None:
-                steps.ids[0] = symbol
+                if n == 0 and length > 1:
+                    # The prompt went through the layers as a sequence; from here on it goes symbol by symbol.
+                    steps = model.stepper(state)
+                if steps is not None:
+                    steps.ids[0] = symbol
             ids = [symbol]
         if symbol < 0:
             raise DataError("the model's logits are not numbers (NaN): the weights of this run are of no use")

@@ -1,5 +1,6 @@
 """Symbols that a net knows, characters or words: number 0 is every other one."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = 0
+
+
+def in_small_letters(counts: Mapping[str, int]) -> Counter[str]:
+    """How often words come, whatever the size of their letters."""
+    found: Counter[str] = Counter()
+    for word, count in counts.items():
+        found[word.lower()] += count
+    return found
 
 
 class Lexicon:

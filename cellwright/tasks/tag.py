@@ -1,6 +1,7 @@
 """N to N: a label for every word of a sentence, or for every frame of a recording."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .dataset import Dataset, Example
 from .job import Prediction
 from .labelling import Net
 from .labels import EMBED, LabelJob, Reader
-from .lexicon import Lexicon
+from .lexicon import Lexicon, in_small_letters
 from .tables import SUFFIXES, Table, lines, named, numbers
 from .tag_config import TagConfig
 
@@ -165,12 +166,10 @@ class TagJob(LabelJob):
         """A vector per word in small letters, and its characters as they are."""
         if data.features:
             return None, None, False, 0
-        words: dict[str, int] = {}
-        characters: dict[str, int] = {}
+        words, characters = in_small_letters(data.symbol_counts), Counter[str]()
         for word, count in data.symbol_counts.items():
-            words[word.lower()] = words.get(word.lower(), 0) + count
             for character in word:
-                characters[character] = characters.get(character, 0) + count
+                characters[character] += count
         known = Lexicon.build(characters, at_least=2) if config.characters else None
         return Lexicon.build(words, at_least=2), known, True, EMBED if config.embed is None else config.embed
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, OptionError
 from ..lang.cell import positive
-from ..nn.sequences import valid_steps
-from .masks import masked_softmax, without_padding
+from ..nn.sequences import masked_softmax, valid_steps, without_padding
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ..errors import InputError, OptionError
 from ..nn import Recurrent
-from ..nn.sequences import valid_steps
+from ..nn.sequences import valid_steps, without_padding
 from .attention import Attention, Memory
-from .masks import symbols, without_padding
+from .masks import symbols
 from .states import kept, zero_state
 from .topology import dropout_of, linear, time_first
 

@@ -12,11 +12,11 @@ from ..errors import InputError, OptionError
 from ..lang import Equations
 from ..lang.cell import positive
 from ..nn import Recurrent
-from ..nn.sequences import valid_steps
+from ..nn.sequences import valid_steps, without_padding
 from .attention import Attention, BahdanauAttention, LuongAttention, Memory
 from .bridge import CopyBridge, LinearBridge
 from .decoder import Decoded, Decoder, decoder_inputs
-from .masks import batched, sequence, symbols, without_padding
+from .masks import batched, sequence, symbols
 from .search import Hypotheses, beam_search
 from .states import tensors
 from .topology import dropout_of, time_first

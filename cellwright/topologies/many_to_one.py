@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..lang.cell import positive
 from ..nn import Recurrent
-from ..nn.sequences import valid_steps
-from .masks import masked_softmax, sequence, without_padding
+from ..nn.sequences import masked_softmax, valid_steps, without_padding
+from .masks import sequence
 from .topology import Topology, linear
 
 

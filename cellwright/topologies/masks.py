@@ -1,4 +1,4 @@
-"""Sequences as a topology is given them: checked, and without what their padding holds."""
+"""Sequences as a topology is given them, checked."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..nn.sequences import without_padding
 
 
 def sequence(x: Any, owner: str) -> Tensor:
@@ -34,11 +35,6 @@ def batched(x: Tensor, owner: str) -> Tensor:
     return x
 
 
-def without_padding(x: Tensor, valid: Tensor) -> Tensor:
-    """x [T, B, ...] with zeros in the padding, whatever it holds there; no gradient comes from there either."""
-    return x.masked_fill(~valid.reshape(*valid.shape, *[1] * (x.dim() - 2)), 0)
-
-
 def symbols(ids: Any, valid: Tensor | None, count: int, what: str) -> Tensor:
     """`ids` [T, B] as int64, zeros in the padding. InputError: other shapes and dtypes, ids outside of 0 to V - 1."""
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
@@ -51,11 +47,3 @@ def symbols(ids: Any, valid: Tensor | None, count: int, what: str) -> Tensor:
     if wrong.any():
         raise InputError(f"got the symbol {int(made[wrong][0])} in {what}, expected 0 to {count - 1}")
     return made
-
-
-def masked_softmax(scores: Tensor, valid: Tensor | None, dim: int) -> Tensor:
-    """softmax over the valid scores; zero where they are not valid, everywhere if none is."""
-    if valid is None:
-        return scores.softmax(dim)
-    # The lowest finite number instead of -inf: a row without a valid score would give NaN.
-    return scores.masked_fill(~valid, torch.finfo(scores.dtype).min).softmax(dim).masked_fill(~valid, 0)

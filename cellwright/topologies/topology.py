@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..lang.cell import positive
 from ..nn import Recurrent
-from ..nn.sequences import valid_steps
-from .masks import batched, sequence, without_padding
+from ..nn.sequences import valid_steps, without_padding
+from ..nn.wrappers.rates import rate_of
+from .masks import batched, sequence
 
 
 class Topology(nn.Module):
@@ -60,9 +61,7 @@ def time_first(recurrent: Any, owner: str, directions: int = 2) -> Recurrent:
 
 def dropout_of(rate: Any) -> nn.Dropout:
     """Dropout with a rate in [0, 1). OptionError: another rate."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-        raise OptionError(f"got dropout={rate!r}, expected a rate in [0, 1)")
-    return nn.Dropout(rate)
+    return nn.Dropout(rate_of("dropout", rate))
 
 
 def linear(recurrent: Recurrent, features: int, output: Any, *, bias: bool = True) -> nn.Linear:

@@ -24,7 +24,7 @@ from cellwright.emit.to_cpu import Program, build, machine, scan, trial
 from cellwright.emit.to_cpu.memory import Arguments
 from cellwright.lang import ACTIVATIONS, Plan
 from cellwright.lang.ops import ROWS, Op, apply
-from tests.problems import CELLS, F64, Logarithm, Norms, compare, problem, reference
+from tests.problems import CELLS, F64, Logarithm, Norms, compare, problem, reference, states_by_threads
 from tests.random_cells import random_cell
 
 
@@ -211,15 +211,7 @@ def test_narrower_vectors(name: str, features: str, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", ["lstm", "gru before", "norms"])
 def test_the_number_of_threads_changes_no_bit(name: str, T: int, B: int, H: int) -> None:
     plan, weights, inputs, state, _ = problem(CELLS[name](H, H), T, B, False, False)
-    program = Program(plan)
-    results = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            with torch.no_grad():
-                results.append(scan(program, weights, inputs, state, False)[0])
-    finally:
-        torch.set_num_threads(1)
+    results = states_by_threads(plan, weights, inputs, state)
     for other in results[1:]:
         assert all(torch.equal(results[0][n], other[n]) for n in state)
 

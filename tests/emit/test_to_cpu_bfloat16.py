@@ -12,7 +12,7 @@ import cellwright
 from cellwright.emit import to_torch
 from cellwright.emit.to_cpu import Program, machine, scan
 from cellwright.lang import Plan, with_reset
-from tests.problems import CELLS, F64, Logarithm, problem
+from tests.problems import CELLS, F64, Logarithm, problem, states_by_threads
 
 needs_bfloat16 = pytest.mark.skipif(
     not machine.this_machine().bfloat16, reason="this processor has no products of bfloat16"
@@ -149,11 +149,8 @@ def test_other_processors_compute_in_float32(
 @pytest.mark.parametrize("name", ["lstm", "gru before", "norms"])
 def test_the_number_of_threads_changes_no_bit(name: str, T: int, B: int, H: int) -> None:
     plan, weights, inputs, state, _ = problem(CELLS[name](H, H), T, B, False, False)
-    program, results = Program(plan), []
-    for count in (1, 2, 3):
-        torch.set_num_threads(count)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            results.append(scan(program, weights, inputs, state, False)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        results = states_by_threads(plan, weights, inputs, state)
     for other in results[1:]:
         assert all(torch.equal(results[0][n], other[n]) for n in state)
 

@@ -23,7 +23,7 @@ from cellwright.emit.to_cpu.layout import DEEP
 from cellwright.emit.to_cpu.tiles import LEAST, Tiles
 from cellwright.lang import Plan
 from tests.emit.test_to_cpu_bfloat16 import assert_only_operands_are_rounded, beside_rounded_reference
-from tests.problems import CELLS, Logarithm, problem
+from tests.problems import CELLS, Logarithm, problem, states_by_threads
 
 needs_bfloat16 = pytest.mark.skipif(
     not machine.this_machine().bfloat16, reason="this processor has no products of bfloat16"
@@ -195,11 +195,8 @@ def test_lengths_and_masks() -> None:
 @pytest.mark.parametrize(("T", "B", "H"), [(9, 9, 320), (5, 33, 129), (5, 8, 64)], ids=["units", "rows", "one thread"])
 def test_the_number_of_threads_changes_no_bit(T: int, B: int, H: int) -> None:
     plan, weights, inputs, state, _ = problem(CELLS["lstm"](H, H), T, B, False, False)
-    program, results = Program(plan), []
-    for count in (1, 2, 3):
-        torch.set_num_threads(count)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            results.append(scan(program, weights, inputs, state, False)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        results = states_by_threads(plan, weights, inputs, state)
     for other in results[1:]:
         assert all(torch.equal(results[0][n], other[n]) for n in state)
 

@@ -62,6 +62,7 @@ class Program:
             _refusals[self.form] = unsupported(self.plan) or self._replaced_too_early()
         self.refusal = _refusals[self.form]
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
+        self._read_before: dict[tuple[bool, bool], set[str]] = {}
         self.frames: dict[Hashable, Any] = {}  # by shape; made and used by `run`
 
     def forward(self, training: bool, looked_up: bool, narrow: bool) -> Kernel:
@@ -87,9 +88,12 @@ class Program:
 
     def read_before(self, training: bool, narrow: bool) -> set[str]:
         """The inputs that this kernel reads."""
-        nodes = self.plan.definition.graph.nodes
-        slots = (nodes[s.node] for s in self.before(training, narrow).layout.slots if s.node >= 0)
-        return {node.name for node in slots if node.op == "input"}
+        key = training, narrow
+        if key not in self._read_before:
+            nodes = self.plan.definition.graph.nodes
+            slots = (nodes[s.node] for s in self.before(training, narrow).layout.slots if s.node >= 0)
+            self._read_before[key] = {node.name for node in slots if node.op == "input"}
+        return self._read_before[key]
 
     def _before_passes(self, training: bool) -> list[Pass]:
         wanted = self._prepared & {*self.plan.forward.carried, *(self.needed_later if training else ())}

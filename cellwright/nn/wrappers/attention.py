@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import OptionError
+from ..sequences import masked_softmax
 
 SCORES = ("additive", "general", "dot")
 
@@ -44,10 +45,7 @@ class Attention(nn.Module):
             scores = self.energy(torch.tanh(self.query(h) + keys)).squeeze(-1)
         else:
             scores = (h * keys).sum(-1)
-        if valid is None:
-            a = scores.softmax(0)
-        else:  # finite, so that no gradient is a NaN where no position is valid
-            a = scores.masked_fill(~valid, torch.finfo(scores.dtype).min).softmax(0).masked_fill(~valid, 0.0)
+        a = masked_softmax(scores, valid, 0)
         return (a.unsqueeze(-1) * memory).sum(0), a.t()
 
     def extra_repr(self) -> str:
