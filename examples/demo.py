@@ -13,8 +13,8 @@ from rich.console import Console
 
 from cellwright import CellwrightError
 from cellwright.app.runs import load, resume, start
-from cellwright.tasks.charlm_config import CharLMConfig
-from cellwright.tasks.generate import generate
+from cellwright.tasks.charlm.config import CharLMConfig
+from cellwright.tasks.charlm.generate import generate
 from cellwright.train.progress import display
 from cellwright.train.run import Run
 

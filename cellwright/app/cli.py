@@ -122,7 +122,7 @@ def generate(
     last: Last = False,
 ) -> None:
     """Let a trained model write, from a prompt or from nothing."""
-    from ..tasks.generate import generate as pieces
+    from ..tasks.charlm.generate import generate as pieces
     from .runs import load
 
     loaded = load(run, "last" if last else "best")

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ..errors import InputError, RunError
-from ..tasks.classify import ClassifyJob, symbols_of
-from ..tasks.columns import filled, with_deltas
-from ..tasks.dataset import Dataset, Example
-from ..tasks.labelling import Judgement
-from ..tasks.labels import LabelJob
-from ..tasks.tag import TagJob
+from ..tasks.classify.job import ClassifyJob, symbols_of
+from ..tasks.data.columns import filled, with_deltas
+from ..tasks.labels.dataset import Dataset, Example
+from ..tasks.labels.job import LabelJob
+from ..tasks.labels.net import Judgement
+from ..tasks.tag.job import TagJob
 from ..train.progress import Lines, display
 from .runs import Loaded, load, start
 

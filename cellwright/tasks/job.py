@@ -1,8 +1,8 @@
 """What a task is, for everything that trains, resumes, evaluates and predicts: one description, one mechanism.
 
-A new task is `NAME_config.py` (its settings), `NAME.py` (with `JOB`, a `Job`) and a row in `JOBS`. What it gets for
-that: the commands `train NAME`, `eval` and `predict` with one option per setting, progress, early stopping, the run
-folder, and exact resume.
+A new task is a folder NAME with `config.py` (its settings) and `job.py` (with `JOB`, a `Job`), and a row in `JOBS`.
+What it gets for that: the commands `train NAME`, `eval` and `predict` with one option per setting, progress, early
+stopping, the run folder, and exact resume.
 """
 
 import importlib
@@ -24,14 +24,14 @@ def settings_of(name: str) -> type[TrainConfig]:
     """The class of a task's settings, which needs no torch. OptionError: there is no such task."""
     if name not in JOBS:
         raise OptionError(f"got the task {name!r}, expected {', '.join(JOBS)}")
-    found: type[TrainConfig] = getattr(importlib.import_module(f"{__package__}.{name}_config"), JOBS[name])
+    found: type[TrainConfig] = getattr(importlib.import_module(f"{__package__}.{name}.config"), JOBS[name])
     return found
 
 
 def find(name: str) -> "Job":
     """A task by its name. OptionError: there is no such task."""
     settings_of(name)
-    job: Job = importlib.import_module(f"{__package__}.{name}").JOB
+    job: Job = importlib.import_module(f"{__package__}.{name}.job").JOB
     return job
 
 

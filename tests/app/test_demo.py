@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from cellwright.tasks.charlm_config import CharLMConfig
+from cellwright.tasks.charlm.config import CharLMConfig
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import cellwright
 from cellwright import DataError, OptionError
 from cellwright.app.runs import load
-from cellwright.tasks.generate import generate, probabilities
+from cellwright.tasks.charlm.generate import generate, probabilities
 
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12)
 NEAR = 1e-9  # two ways of summing may differ by that much: such a case decides nothing

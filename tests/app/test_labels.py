@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from cellwright.app.runs import load, resume, start
-from cellwright.tasks.classify_config import ClassifyConfig
+from cellwright.tasks.classify.config import ClassifyConfig
 from cellwright.tasks.settings import TrainConfig
-from cellwright.tasks.tag_config import TagConfig
+from cellwright.tasks.tag.config import TagConfig
 from cellwright.train.progress import Lines
 from cellwright.train.run import Run
 

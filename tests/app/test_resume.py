@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cellwright.app.runs import resume, start
-from cellwright.tasks.charlm_config import CharLMConfig
+from cellwright.tasks.charlm.config import CharLMConfig
 from cellwright.train.progress import Lines
 from cellwright.train.run import Run
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from cellwright import DataError, OptionError
-from cellwright.tasks import charlm
-from cellwright.tasks.charlm import CharLM, CharModel, definitions, evaluate
-from cellwright.tasks.charlm_config import CharLMConfig
-from cellwright.tasks.state import flatten
-from cellwright.tasks.vocabulary import Vocabulary
+from cellwright.tasks.charlm import job as charlm
+from cellwright.tasks.charlm.config import CharLMConfig
+from cellwright.tasks.charlm.job import CharLM, CharModel, definitions, evaluate
+from cellwright.tasks.charlm.state import flatten
+from cellwright.tasks.data.vocabulary import Vocabulary
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 30
 

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwright import DataError
-from cellwright.tasks import ragged
-from cellwright.tasks.columns import filled
-from cellwright.tasks.dataset import IGNORE, TEST, TRAINING, Batches, Dataset, Encoding, Example, Moments
-from cellwright.tasks.lexicon import Lexicon
-from cellwright.tasks.ragged import Ragged
+from cellwright.tasks.data import ragged
+from cellwright.tasks.data.columns import filled
+from cellwright.tasks.data.lexicon import Lexicon
+from cellwright.tasks.data.ragged import Ragged
+from cellwright.tasks.labels.dataset import IGNORE, TEST, TRAINING, Batches, Dataset, Encoding, Example, Moments
 
 NAN = float("nan")
 

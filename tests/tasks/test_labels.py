@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from cellwright.tasks.classify import ClassifyJob
-from cellwright.tasks.classify_config import ClassifyConfig
-from cellwright.tasks.dataset import TRAINING, VALIDATION, Dataset, Example
-from cellwright.tasks.labelling import LabelTask, Net
-from cellwright.tasks.labels import Draw, LabelJob
-from cellwright.tasks.tag import TagJob, TagReader
-from cellwright.tasks.tag_config import TagConfig
+from cellwright.tasks.classify.config import ClassifyConfig
+from cellwright.tasks.classify.job import ClassifyJob
+from cellwright.tasks.labels.dataset import TRAINING, VALIDATION, Dataset, Example
+from cellwright.tasks.labels.job import Draw, LabelJob
+from cellwright.tasks.labels.net import LabelTask, Net
+from cellwright.tasks.tag.config import TagConfig
+from cellwright.tasks.tag.job import TagJob, TagReader
 
 SENTENCES = [["the", "The", "dogs"], ["a"], ["the", "a", "cats", "dogs", "a"], ["zebra", "the"]] * 3
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellwright.tasks.order import Order, by_length
+from cellwright.tasks.data.order import Order, by_length
 
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 4), (8, 4), (1003, 4), (50, 64)])

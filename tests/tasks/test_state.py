@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cellwright.tasks.state import State, detach, flatten, unflatten
+from cellwright.tasks.charlm.state import State, detach, flatten, unflatten
 
 
 def tensors(*values: float) -> list[torch.Tensor]:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwright.tasks.streams import IGNORE, Streams, evaluation_chunks, split
+from cellwright.tasks.charlm.streams import IGNORE, Streams, evaluation_chunks, split
 
 
 @given(st.integers(1, 7), st.integers(1, 9), st.integers(0, 200))

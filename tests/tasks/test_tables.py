@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cellwright import DataError
-from cellwright.tasks.columns import label_column
-from cellwright.tasks.tables import Table, numbers
+from cellwright.tasks.data.columns import label_column
+from cellwright.tasks.data.tables import Table, numbers
 
 
 def table(folder: Path, text: str | bytes, name: str = "a.csv") -> Table:

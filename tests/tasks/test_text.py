@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cellwright import DataError
-from cellwright.tasks.text import read
+from cellwright.tasks.charlm.text import read
 
 
 @pytest.fixture

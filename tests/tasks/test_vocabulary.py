@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwright import DataError, RunError
-from cellwright.tasks.vocabulary import Level, Vocabulary
+from cellwright.tasks.data.vocabulary import Level, Vocabulary
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)  # all planes, no half surrogates
 

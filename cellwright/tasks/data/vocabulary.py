@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, RunError
+from ...errors import DataError, RunError
 
 Level = Literal["char", "byte"]
 _NAMED = 5  # how many unknown characters an error names

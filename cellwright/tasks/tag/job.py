@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import DataError
-from ..nn import Recurrent
-from ..topologies import ManyToMany
-from .columns import filled, label_column, with_deltas
-from .dataset import Dataset, Example
-from .job import Prediction
-from .labelling import Net
-from .labels import EMBED, LabelJob, Reader
-from .lexicon import Lexicon, in_small_letters
-from .tables import SUFFIXES, Table, lines, named, numbers
-from .tag_config import TagConfig
+from ...errors import DataError
+from ...nn import Recurrent
+from ...topologies import ManyToMany
+from ..data.columns import filled, label_column, with_deltas
+from ..data.lexicon import Lexicon, in_small_letters
+from ..data.tables import SUFFIXES, Table, lines, named, numbers
+from ..job import Prediction
+from ..labels.dataset import Dataset, Example
+from ..labels.job import EMBED, LabelJob, Reader
+from ..labels.net import Net
+from .config import TagConfig
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _LONGEST = 4096  # frames that go through the net at once when it is used

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
-from ..lang import Definition
-from ..nn import Recurrent
+from ...lang import Definition
+from ...nn import Recurrent
+from ..data.lexicon import UNKNOWN
+from ..data.order import Order, by_length
+from ..scores import Confusion, SpanScore
+from .config import LabelsConfig
 from .dataset import IGNORE, TEST, TRAINING, VALIDATION, Batch, Batches, Dataset, Encoding
-from .labels_config import LabelsConfig
-from .lexicon import UNKNOWN
-from .order import Order, by_length
-from .scores import Confusion, SpanScore
 
 _STEPS_AT_ONCE = 2**15  # steps of all sequences of a batch, in evaluations
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import DataError, OptionError
+from ...errors import DataError, OptionError
+from ..data.vocabulary import Vocabulary
 from .state import State
-from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from .charlm import CharModel
+    from .job import CharModel
 
 TEMPERATURE = 0.8
 

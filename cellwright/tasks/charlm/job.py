@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..cells import find
-from ..convert import to_onnx
-from ..errors import DataError, OptionError
-from ..lang import Definition
-from ..nn import Recurrent, stepper
-from .charlm_config import CharLMConfig
+from ...cells import find
+from ...convert import to_onnx
+from ...errors import DataError, OptionError
+from ...lang import Definition
+from ...nn import Recurrent, stepper
+from ..data.vocabulary import Vocabulary
+from ..job import Found, Job, layer_line
+from .config import CharLMConfig
 from .generate import generate
-from .job import Found, Job, layer_line
 from .state import State, detach, flatten, unflatten
 from .streams import IGNORE, Streams, evaluation_chunks, split
 from .text import Corpus, read
-from .vocabulary import Vocabulary
 
 VALIDATION_LIMIT = 100_000  # symbols looked at by the evaluations during the training
 _EVALUATION_STREAM = 4000  # symbols per stream at least: each stream begins without any context

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-from .settings import Part, TrainConfig
+from ..settings import Part, TrainConfig
 
 
 class LabelsConfig(TrainConfig):

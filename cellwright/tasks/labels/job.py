@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..cells import find
-from ..errors import DataError
-from ..lang import Definition
-from ..nn import Recurrent
+from ...cells import find
+from ...errors import DataError
+from ...lang import Definition
+from ...nn import Recurrent
+from ..data.lexicon import Lexicon
+from ..job import Found, Job, Prediction, layer_line
 from .dataset import TEST, TRAINING, VALIDATION, Batches, Dataset, Encoding, Example
-from .job import Found, Job, Prediction, layer_line
-from .labelling import Front, Judgement, LabelNet, LabelTask, Net
-from .lexicon import Lexicon
+from .net import Front, Judgement, LabelNet, LabelTask, Net
 
 EMBED = 100  # numbers per word
 _FEWEST = 400  # steps of a training, however few data there are

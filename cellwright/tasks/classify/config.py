@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from .labels_config import LabelsConfig
+from ..labels.config import LabelsConfig
 
 
 class ClassifyConfig(LabelsConfig):

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field, NonNegativeInt
 
-from .labels_config import LabelsConfig
+from ..labels.config import LabelsConfig
 
 
 class TagConfig(LabelsConfig):

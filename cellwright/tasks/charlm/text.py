@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DataError
+from ...errors import DataError
 
 _BOM = "\ufeff"
 

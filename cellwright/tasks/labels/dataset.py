@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError
-from .lexicon import Lexicon
-from .ragged import Ragged
-from .tables import named
+from ...errors import DataError
+from ..data.lexicon import Lexicon
+from ..data.ragged import Ragged
+from ..data.tables import named
 
 IGNORE = -100  # a label that does not count: cross_entropy's default
 TRAINING, VALIDATION, TEST = range(3)

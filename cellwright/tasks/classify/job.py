@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import DataError
-from ..nn import Recurrent
-from ..topologies import ManyToOne
-from .classify_config import ClassifyConfig
-from .columns import filled, label_column
-from .dataset import Dataset, Example
-from .job import Prediction
-from .labelling import Net
-from .labels import EMBED, LabelJob, Reader
-from .lexicon import Lexicon, in_small_letters
-from .tables import SUFFIXES, Table, lines, numbers
+from ...errors import DataError
+from ...nn import Recurrent
+from ...topologies import ManyToOne
+from ..data.columns import filled, label_column
+from ..data.lexicon import Lexicon, in_small_letters
+from ..data.tables import SUFFIXES, Table, lines, numbers
+from ..job import Prediction
+from ..labels.dataset import Dataset, Example
+from ..labels.job import EMBED, LabelJob, Reader
+from ..labels.net import Net
+from .config import ClassifyConfig
 
 WORD = re.compile(r"\w+|[^\w\s]")
 

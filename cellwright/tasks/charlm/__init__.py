@@ -1,0 +1,1 @@
+"""A language model: symbol by symbol, from a text."""

@@ -1,0 +1,1 @@
+"""How records are read, kept and put in order; for every task."""

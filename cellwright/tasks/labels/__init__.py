@@ -1,0 +1,1 @@
+"""What `classify` and `tag` share: data with labels, the net over them, and its training."""

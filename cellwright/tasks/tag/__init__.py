@@ -1,0 +1,1 @@
+"""N to N: a label per word or frame."""
