@@ -157,7 +157,8 @@ def evaluate(
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files or folders like those of the training")],
     glob: Annotated[str, typer.Option(help="which files of a folder of texts")] = "*",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="the confusion matrix as a picture", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="a picture: of classes, the confusion matrix", show_default=False),
     ] = None,
     last: Last = False,
 ) -> None:
@@ -172,11 +173,9 @@ def evaluate(
     found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob)
     typer.echo(found.text)
     if plot is not None:
-        from .plot import matrix
-
-        if found.confusion is None:
-            raise OptionError(f"--plot: {run} is a run of {loaded.config.task}, which has no classes")
-        matrix(found.confusion, found.rows, plot)
+        if found.draw is None:
+            raise OptionError(f"--plot: {run} is a run of {loaded.config.task}, whose evaluation has no picture")
+        found.draw(plot)
 
 
 @app.command()

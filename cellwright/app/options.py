@@ -58,7 +58,9 @@ _FOLDERS: dict[str, tuple[Any, Any]] = {
 _MORE: dict[str, tuple[Any, Any]] = {
     "profile": (Annotated[bool, typer.Option("--profile", help="say where the time went")], False),
     "plot": (
-        Annotated[bool, typer.Option("--plot", help="pictures in the run folder: loss curves, confusion matrix")],
+        Annotated[
+            bool, typer.Option("--plot", help="pictures in the run folder: loss curves, and what the task shows")
+        ],
         False,
     ),
 }

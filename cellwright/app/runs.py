@@ -70,7 +70,7 @@ def start(config: TrainConfig, out: Path, display: Display, asked: Asked = NOTHI
     stamp = {"task": config.task, "config": config.model_dump(), "data": data.summary}
     trainer.begin(out, {CONFIG: stamp, **documents})
     _introduce(job, config, net, data, task, out, display)
-    return _train(trainer, job, config, out, display, asked)
+    return _train(trainer, job, config, net, out, display, asked)
 
 
 def resume(path: Path, steps: int | None, display: Display, asked: Asked = NOTHING_MORE, task: str = "") -> bool:
@@ -98,11 +98,11 @@ def resume(path: Path, steps: int | None, display: Display, asked: Asked = NOTHI
     trainer.resume(loaded.run, tensors, counters)
     if trainer.counters.finished:
         display.say(f"{path} was finished after step {trainer.counters.step}; give a larger --steps to train longer")
-        _report(trainer, job, path, display, asked)
+        _report(trainer, job, config, net, path, display, asked)
         return True
     _introduce(job, config, net, data, trainer.task, path, display)
     display.say(f"going on after step {trainer.counters.step}")
-    return _train(trainer, job, config, path, display, asked)
+    return _train(trainer, job, config, net, path, display, asked)
 
 
 def _open(path: Path, which: Which) -> tuple[Loaded, dict[str, Tensor], dict[str, Any]]:
@@ -124,13 +124,13 @@ def _trainer(job: Job, config: Any, net: Any, task: Any, display: Display) -> Tr
     return Trainer(task, config, display, lambda step: job.sample(config, net, step))
 
 
-def _train(trainer: Trainer, job: Job, config: Any, path: Path, display: Display, asked: Asked) -> bool:
+def _train(trainer: Trainer, job: Job, config: Any, net: Any, path: Path, display: Display, asked: Asked) -> bool:
     """Run the loop, and say how it ended."""
     complete = trainer.train()
     if asked.profile:
         display.say(spent(trainer.spent))
     if complete:
-        _report(trainer, job, path, display, asked)
+        _report(trainer, job, config, net, path, display, asked)
         return True
     command = f"cellwright train {config.task} --resume {shlex.quote(str(path))}"
     display.say(f"stopped after step {trainer.counters.step} and saved; to go on:\n  {command}")
@@ -164,7 +164,7 @@ def _introduce(job: Job, config: Any, net: Any, data: Any, task: Any, path: Path
     display.say("\n".join(f"{name:6} {', '.join(filter(None, facts))}" for name, facts in rows.items()))
 
 
-def _report(trainer: Trainer, job: Job, path: Path, display: Display, asked: Asked) -> None:
+def _report(trainer: Trainer, job: Job, config: Any, net: Any, path: Path, display: Display, asked: Asked) -> None:
     """The results, and what to do with them."""
     counters = trainer.counters
     if counters.finished == "patience":
@@ -176,7 +176,7 @@ def _report(trainer: Trainer, job: Job, path: Path, display: Display, asked: Ask
     if asked.plot:
         from .plot import pictures
 
-        for file in pictures(path, trainer.task):
+        for file in pictures(path, job, config, net, trainer.task):
             display.say(f"picture     {file}")
     display.say(job.after(shlex.quote(str(path))))
 

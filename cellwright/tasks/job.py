@@ -7,8 +7,9 @@ stopping, the run folder, and exact resume.
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
@@ -46,12 +47,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Found:
-    """How well a model did: the sentences to print, numbers by name, and a confusion matrix if there are classes."""
+    """How well a model did: the sentences to print, numbers by name, and a picture."""
 
     text: str
     numbers: Mapping[str, float]
-    confusion: Any = None
-    rows: Sequence[str] = field(default_factory=tuple)  # names of the classes
+    draw: Callable[[Path], Path] | None = None  # writes a picture to a file; None: there is nothing to draw
 
 
 class Job(ABC):
@@ -95,11 +95,15 @@ class Job(ABC):
     def loss_words(self, task: Any, measured: Mapping[str, float]) -> str:
         """A validation or test loss with its units."""
         others = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if name != "loss")
-        return f"{measured['loss']:.4f} nats per {task.unit}" + (f", {others}" if others else "")
+        return f"{measured['loss']:.4f} {task.quantity} per {task.unit}" + (f", {others}" if others else "")
 
     def after(self, run: str) -> str:
         """What to do with a finished run, whose folder is spelled `run`."""
         return f"the run is in {run}; on new data:\n  cellwright predict {run} FILE"
+
+    def pictures(self, config: Any, net: Any, task: Any, folder: Path) -> list[Path]:
+        """Draw what a finished training has to show, besides its loss curves, into files of a folder."""
+        return []
 
     @abstractmethod
     def evaluate(self, config: Any, net: Any, paths: Sequence[str], **options: Any) -> Found:

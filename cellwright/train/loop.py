@@ -32,6 +32,7 @@ class Task(Protocol):
     """What the loop needs to know of a task."""
 
     unit: str  # what is counted: "character"
+    quantity: str  # what the loss measures: "nats"
     per_step: int  # units per step
     reading: float  # seconds that `loss` has spent on getting the data so far
 
@@ -40,7 +41,7 @@ class Task(Protocol):
         """The weights to train."""
 
     def loss(self, step: int) -> Tensor:
-        """The loss to minimise at step 0, 1, ..., in nats per unit: a scalar with a gradient."""
+        """The loss to minimise at step 0, 1, ..., in its quantity per unit: a scalar with a gradient."""
 
     def carried(self) -> dict[str, Tensor]:
         """What one step hands to the next besides the weights."""
@@ -49,7 +50,7 @@ class Task(Protocol):
         """Go on with what `carried` gave."""
 
     def validate(self) -> Mapping[str, float]:
-        """The validation loss in nats per unit as `loss`, and whatever else is measured, by name."""
+        """The validation loss per unit as `loss`, and whatever else is measured, by name."""
 
     def test(self) -> Mapping[str, float] | None:
         """The same of the test data; None if there are none."""
@@ -245,7 +246,7 @@ class Trainer:
     def _words(self, loss: float) -> str:
         """The loss with its units."""
         others = "".join(f"  {value:.3f} {name}" for name, value in self.task.measures(loss).items())
-        return f"loss {loss:.3f} nats{others} per {self.task.unit}"
+        return f"loss {loss:.3f} {self.task.quantity}{others} per {self.task.unit}"
 
     def _evaluate(self) -> None:
         """Validate; keep the weights if they are the best so far; stop if there is nothing more to gain."""

@@ -35,6 +35,7 @@ class Toy:
     """A task with everything that makes an exact resume hard: dropout, a carried value, a place in the data."""
 
     unit = "number"
+    quantity = "nats"
     per_step = 8
     reading = 0.0
 

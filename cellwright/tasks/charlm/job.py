@@ -138,6 +138,8 @@ def evaluate(model: CharModel, ids: NDArray[Any]) -> Evaluation:
 class CharLM:
     """The task that the training loop sees: a model, its text, and the state carried from chunk to chunk."""
 
+    quantity = "nats"
+
     def __init__(self, config: CharLMConfig, model: CharModel, vocabulary: Vocabulary, ids: NDArray[Any]) -> None:
         """`ids` [N]: the whole text. DataError: it is too short for one chunk, one validation and one test symbol."""
         self.model = model

@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ...lang import Definition
 from ...nn import Recurrent
 from ..data.lexicon import Lexicon
 from ..job import Found, Job, Prediction, layer_line
+from ..pictures import matrix
 from .dataset import TEST, TRAINING, VALIDATION, Batches, Dataset, Encoding, Example
 from .net import Front, Judgement, LabelNet, LabelTask, Net
 
@@ -187,7 +190,12 @@ class LabelJob(Job):
         labels = int(judgement.confusion.counts.sum())
         title = f"{labels:,} {self.unit}s, {words}, {numbers['loss']:.4f} nats per {self.unit}"
         names = net.encoding.labels
-        return Found(f"{title}\n{judgement.confusion.table(names)}", numbers, judgement.confusion.counts, names)
+        draw = partial(matrix, judgement.confusion.counts, names)
+        return Found(f"{title}\n{judgement.confusion.table(names)}", numbers, draw)
+
+    def pictures(self, config: Any, net: Net, task: LabelTask, folder: Path) -> list[Path]:
+        """The confusion matrix of the last evaluation."""
+        return [matrix(task.confusion.counts, task.names, folder / "confusion.png")] if task.confusion else []
 
     def predict(self, config: Any, net: Net, paths: Sequence[str]) -> Prediction:
         """A label with its probability per sequence, or per step."""

@@ -128,6 +128,8 @@ class Judgement:
 class LabelTask:
     """The task that the training loop sees."""
 
+    quantity = "nats"
+
     def __init__(self, config: LabelsConfig, net: Net, data: Dataset, unit: str, spans: bool) -> None:
         self.net, self.model, self.unit, self._data, self._spans = net, net.model, unit, data, spans
         self.names = net.encoding.labels
