@@ -14,7 +14,18 @@ import torch
 
 import cellwright
 
-PACKAGES = ("numpy", "llvmlite", "onnxruntime", "onnx", "jax", "jaxlib", "flax", "keras", "tensorflow-cpu")
+PACKAGES = (
+    "numpy",
+    "llvmlite",
+    "onnxruntime",
+    "onnx",
+    "jax",
+    "jaxlib",
+    "flax",
+    "keras",
+    "tensorflow-cpu",
+    "torchrecurrent",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

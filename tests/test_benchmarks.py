@@ -2,13 +2,14 @@
 
 import inspect
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import fresh, jobs, layers, peers, rate, report, timing, variants
+from benchmarks import fresh, jobs, layers, peers, rate, report, timing, variants, zoo
 from benchmarks.__main__ import sections
 from benchmarks.cases import KINDS, Case, check, reference
 
@@ -72,6 +73,15 @@ def test_padding() -> None:
     assert lengths.max() == 50
     assert lengths.float().mean() / 50 == pytest.approx(0.6, abs=0.01)
     assert len(variants.padding(0.01, [SIZE])) == 2
+
+
+def test_cells(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = zoo.run_cells(True, ["MinGRUCell"])
+    assert row["training"]["to LSTM"] > 0
+    assert "MinGRUCell" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "torchrecurrent", None)
+    assert zoo.run_peer(True) == []
+    assert "pip install --no-deps torchrecurrent" in capsys.readouterr().out
 
 
 def test_rate() -> None:
