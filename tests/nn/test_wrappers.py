@@ -353,7 +353,29 @@ def test_a_stepper_is_the_layer_in_evaluation(options: Any, assert_close: Any) -
         for t in range(5):
             made.ids.copy_(ids[t])
             assert_close("logits", made.step(), want[t], 1e-6)
-    assert stepper(GRU(12, 12, residual=True), output) is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("embed", "H", "streams"), [(False, 12, 3), (True, 5, 1), (True, 150, 2)])
+@pytest.mark.parametrize("residual", [True, "highway"])
+def test_a_stepper_goes_past_its_layers(
+    residual: Any, embed: bool, H: int, streams: int, threads: int, assert_close: Any
+) -> None:
+    """Past the first layer, of symbols; past one that has no states before it; and not past one that changes size."""
+    cells = [GRUCell(H, H), LSTMCell(H, H), RNNCell(H, 7), GRUCell(7, 7)]
+    layer, output = Recurrent(cells, residual=residual).eval(), torch.nn.Linear(7, 12)
+    symbols = torch.randn(12, H) if embed else None
+    ids = torch.randint(0, 12, (5, streams))
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        want, last = layer(ids if symbols is None else symbols[ids])
+        for k in (0, 2):  # from the start, and from a state
+            state = layer(ids[:k] if symbols is None else symbols[ids[:k]])[1] if k else None
+            made = stepper(layer, output, symbols=symbols, streams=streams, state=state)
+            assert made is not None
+            for t in range(k, 5):
+                made.ids.copy_(ids[t])
+                assert_close("logits", made.step(), output(want[t]), 2e-6)
 
 
 # The random masks.
