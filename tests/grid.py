@@ -60,7 +60,7 @@ def _everything(d: Definition) -> Options:
 
 
 def _in_other_forms(d: Definition) -> Options:
-    first, last = list(d.states)[0], list(d.states)[-1]
+    first, *_, last = (*d.states, *d.states)
     return {
         "recurrent_dropout": RecurrentDropout(0.2, tuple(d.states), per_step=True),
         "zoneout": Zoneout(**{last: 0.3}),

@@ -1,6 +1,7 @@
 """What rounding to float32 may do to a result: the same operations in float64, each with an error of its own."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,6 +47,23 @@ def _terms(func: Any, args: Any) -> float:
     if func.overloadpacket.__name__ in ("mm", "addmm", "bmm"):
         return float(tensors[-1].shape[-2])
     return float(max(tensors[0].shape, default=1))
+
+
+def assert_roundings(got: dict[str, Tensor], want: dict[str, Tensor], compute: Callable[[], dict[str, Tensor]]) -> None:
+    """Values in float32 against those of `compute()` in float64, which are `want`.
+
+    A few roundings of the largest number are always allowed; more, only where as many come about when each operation of
+    `compute` is rounded: a bound that knows where a graph multiplies errors, such as in a layer norm of equal units.
+    """
+    sizes = {n: v.abs().max().item() if v.numel() else 0.0 for n, v in want.items()}
+    error = {n: (got[n].double() - v).abs().max().item() if v.numel() else 0.0 for n, v in want.items()}
+    if all(error[n] <= 4 * UNIT * sizes[n] for n in want):  # false for a NaN
+        return
+    off = deviations(compute, want)
+    for n, value in want.items():
+        assert got[n].shape == value.shape
+        allowed = max(4 * UNIT * sizes[n], 2 * off[n])
+        assert error[n] <= allowed, f"{n}: error {error[n]:.2e}, roundings explain {off[n]:.2e}"
 
 
 def deviations(compute: Any, exact: dict[str, Tensor]) -> dict[str, float]:
