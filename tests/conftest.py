@@ -11,6 +11,11 @@ from torch import Tensor
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--grid", action="store_true", help="all points of tests/nn/test_grid.py, which takes long")
+
+
 Assert = Callable[[str, Tensor | None, Tensor | None, float], None]
 
 

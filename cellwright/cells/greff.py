@@ -56,7 +56,8 @@ class GreffLSTM(Equations):
             return sigmoid(a[name] + (self.scale(f"p_{name}", c) if self.peephole else 0))
 
         i, f = gate("i", c), gate("f", c)
-        c = c * f + (tanh(a["g"]) if self.input_activation else a["g"]) * i
+        g = tanh(a["g"]) if self.input_activation else a["g"]
+        c = c * f + g * i
         o = gate("o", c)
         h = (tanh(c) if self.output_activation else c) * o
         return h, c, *(v for name, v in zip("ifo", (i, f, o), strict=True) if name in self.gates and before)

@@ -28,4 +28,5 @@ class JANET(Equations):
     def step(self, x: Any, h: Any) -> Any:
         """One step: the next hidden state."""
         s, g = self.linear("f g", x, starts={"f": self.forget_bias}) + self.linear("f g", h)
-        return sigmoid(s) * h + (1 - sigmoid(s - self.beta)) * tanh(g)
+        f, g = sigmoid(s), tanh(g)
+        return f * h + (1 - sigmoid(s - self.beta)) * g

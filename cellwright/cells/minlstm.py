@@ -29,7 +29,7 @@ class MinLSTM(Equations):
 
     def step(self, x: Any, h: Any) -> Any:
         """One step: the next hidden state."""
-        f, i, n = self.linear("f i n", x, starts={"f": self.forget_bias})
-        share = sigmoid(softplus(-i) - softplus(-f))
+        a_f, a_i, n = self.linear("f i n", x, starts={"f": self.forget_bias})
+        share = sigmoid(softplus(-a_i) - softplus(-a_f))
         n = where(n > 0, n + 0.5, sigmoid(n)) if self.positive else n
         return share * h + (1 - share) * n

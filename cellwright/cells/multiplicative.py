@@ -24,5 +24,6 @@ class MultiplicativeLSTM(Equations):
         """One step: the next hidden state and cell state."""
         m = self.linear("m", x, matrix="mx", bias=False) * self.linear("m", h, matrix="mh", bias=False)
         i, f, g, o = self.linear("i f g o", x) + self.linear("i f g o", m)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        return sigmoid(o) * tanh(c), c
+        i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+        c = f * c + i * g
+        return o * tanh(c), c

@@ -44,10 +44,11 @@ class QRNN(Equations):
         given = [p for k in range(1, self.window) for p in self.linear(names, x, matrix=f"back_{k}", bias=False)]
         a = self.linear(names, x)
         z, f, *rest = (u + v for u, v in zip(a, back[:width], strict=True)) if back else a
-        z, f, *rest = tanh(z), sigmoid(f), *map(sigmoid, rest)
-        c = f * c + (rest[1] if self.pooling == "ifo" else 1 - f) * z
+        z, f = tanh(z), sigmoid(f)
+        o, i = [*map(sigmoid, rest), *[None] * 2][:2]
+        c = f * c + (1 - f if i is None else i) * z
         following = [u + v for u, v in zip(given, later, strict=True)]
-        return (c, *following) if self.pooling == "f" else (rest[0] * c, c, *following)
+        return (c, *following) if self.pooling == "f" else (o * c, c, *following)
 
     def check(self) -> None:
         """The pooling by its name, and a window."""

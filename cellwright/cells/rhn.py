@@ -40,7 +40,8 @@ class RHN(Equations):
             else:
                 a = self.linear(names, h, matrix=f"hh_{layer}", starts=starts if self.with_bias is True else None)
             n, t = tanh(a[0]), sigmoid(a[1])
-            h = n * t + h * (1 - t if self.coupled else sigmoid(a[2]))
+            c = 1 - t if self.coupled else sigmoid(a[2])
+            h = n * t + h * c
         return h
 
     def check(self) -> None:

@@ -40,9 +40,10 @@ class SLSTM(Equations):
         kept = where(n > 0, m + (f if self.exp_forget else -softplus(-f)), i)
         m = maximum(kept, i)
         i, f = exp(i - m), exp(kept - m)
-        c = f * c + i * tanh(z)
+        z, o = tanh(z), sigmoid(o)
+        c = f * c + i * z
         n = f * n + i
-        return sigmoid(o) * c / n, c, n, m
+        return o * c / n, c, n, m
 
     def check(self) -> None:
         """Heads that divide the units."""

@@ -364,6 +364,8 @@ def _prune(tracer: Tracer, variables: dict[str, Any], results: dict[str, int]) -
     for name, value in variables.items():
         if name in results:
             continue  # the name of a state is that of its next value, whatever the variable held
+        if isinstance(value, Group) and len(value) == 1:
+            (value,) = value
         if isinstance(value, Symbol) and value.index in keep and old.nodes[value.index].op not in LEAVES:
             labels.setdefault(keep[value.index], name)
     for state, i in results.items():

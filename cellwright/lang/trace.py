@@ -369,12 +369,16 @@ class Tracer:
 
 
 def watch(step: Callable[..., T], args: Iterable[Any]) -> tuple[T, dict[str, Any]]:
-    """Call `step`; also return its local variables at the end, which give the values the names their author chose."""
-    code = getattr(getattr(step, "__func__", step), "__code__", None)
+    """Call `step`; also return its local variables at the end, which give the values the names their author chose.
+
+    Those of a step of a class above that it calls too; its own come first.
+    """
+    kinds = type(getattr(step, "__self__", None)).__mro__
+    codes = {getattr(one, "__code__", None) for one in (step, *(vars(kind).get("step") for kind in kinds))} - {None}
     found: dict[str, Any] = {}
 
     def on_return(frame: Any, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code is code:
+        if event == "return" and frame.f_code in codes:
             found.update(frame.f_locals)
 
     if sys.getprofile() is not None:

@@ -30,7 +30,9 @@ def stepper(
     """
     weights = [whole(definition, layer._weights(k, "")) for k, definition in enumerate(layer.definitions)]
     others = [output.weight, output.bias, *([] if symbols is None else [symbols])]
-    if layer.bidirectional or layer.residual or output.bias is None or any(t.dtype != torch.float32 for t in others):
+    shortcuts = [layer.shortcut_of(k) for k in range(layer.num_layers)]
+    others += [w for one in shortcuts for w in one or ()]
+    if layer.bidirectional or output.bias is None or any(t.dtype != torch.float32 for t in others):
         return None
     tensors = [w for one in weights for w in one.values()] + others
     programs = compiled_programs(layer._programs, [t.detach() for t in tensors])
@@ -40,7 +42,7 @@ def stepper(
 
     if why_not(programs):
         return None
-    made = Stepper(programs, weights, symbols, (output.weight, output.bias), streams)
+    made = Stepper(programs, weights, symbols, (output.weight, output.bias), streams, shortcuts)
     with torch.no_grad():
         made.set([pair[0] for pair in layer._read_state(state, streams, True, weights[0][next(iter(weights[0]))])])
     return made

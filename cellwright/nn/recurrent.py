@@ -186,6 +186,12 @@ class Recurrent(nn.Module):
         for k, names in self._shortcuts.items():
             start_shortcut({name: getattr(self, f"{name}_l{k}") for name in names})
 
+    def shortcut_of(self, layer: int) -> tuple[Tensor, ...] | None:
+        """The weights of the connection past a layer (none where it adds), or None where there is no connection."""
+        if layer not in self._shortcuts:
+            return None
+        return tuple(getattr(self, f"{name}_l{layer}") for name in self._shortcuts[layer])
+
     def flatten_parameters(self) -> None:
         """Nothing to do: here for code written for torch.nn."""
 

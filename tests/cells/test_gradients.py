@@ -1,4 +1,4 @@
-"""The derivatives of every cell, first and second order; `tests/nn/test_cell.py` has those of torch.nn's three."""
+"""The derivatives of every cell with its options, first and second order; `tests/nn/test_grid.py` adds wrappers."""
 
 from typing import Any
 
@@ -10,7 +10,11 @@ from cellwright.cells import BY_NAME
 
 F64 = torch.float64
 CASES: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in BY_NAME if name not in ("rnn", "lstm", "gru")),
+    *((name, {}) for name in BY_NAME),
+    ("rnn", {"activation": "relu"}),
+    ("lstm", {"proj_size": 2, "peephole": True}),
+    ("lstm", {"coupled": True}),
+    ("gru", {"reset_after": False}),
     ("lstm", {"layer_norm": True}),
     ("lstm", {"cell_clip": 0.4}),
     ("gru", {"layer_norm": True}),

@@ -30,6 +30,7 @@ from cellwright import (
     tanh,
 )
 from cellwright.nn import stepper
+from tests.rounding import assert_roundings
 
 F64 = torch.float64
 
@@ -227,19 +228,14 @@ def test_clipped_states(limit: Any, assert_close: Any) -> None:
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("cell", CELLS)
-def test_gradients(cell: str, wrapper: str) -> None:
+def test_gradients_of_a_cell_of_ones_own(wrapper: str) -> None:
+    """The package's cells are in `test_grid.py`."""
     options = WRAPPERS[wrapper]
-    layer = Recurrent(CELLS[cell], 3, 3, **options)
-    report = check_grads(layer)
-    names = {check.name for check in report.checks}
+    report = check_grads(Recurrent(Two, 3, 3, **options))
     if "learn_initial_state" in options:
         slopes = [c.slope for c in report.checks if c.name == "weights initial_h" and "resets" in c.case]
         assert all(abs(slope) > 1e-3 for slope in slopes)  # it is there to be learned
-    own = "layer_norm" in CELLS[cell].defaults()  # in the cell's own way
-    assert ("weights norm_hh_gain" in names, "weights gain_hh" in names) == (
-        "layer_norm" in options and own, "layer_norm" in options and not own
-    )  # fmt: skip
+    assert ("weights gain_hh" in {check.name for check in report.checks}) == ("layer_norm" in options)
     modes = {"eval" in check.case for check in report.checks}
     assert modes == ({True, False} if {"recurrent_dropout", "zoneout"} & set(options) else {False})
 
@@ -261,46 +257,34 @@ def test_gradients_of_all_wrappers_and_directions_together(call: dict[str, Any])
 # The compiled target against the reference, with the same seed.
 
 
-def results(layer: Any, x: Tensor, call: Any, target: str, dtype: torch.dtype) -> list[Tensor]:
+def results(layer: Any, x: Tensor, call: Any, target: str, dtype: torch.dtype) -> dict[str, Tensor]:
     layer.to(dtype).zero_grad()
-    start = [torch.linspace(-1, 1, s.numel()).view(s.shape).to(dtype) for s in flat(layer(x.to(dtype))[1])]
+    sizes = [layer.definitions[0].state_size(n) for n in layer.definitions[0].states]
+    lead = (layer.num_layers * layer.directions, x.shape[1])
+    start = [torch.linspace(-1, 1, math.prod(lead) * n, dtype=dtype).view(*lead, n) for n in sizes]
     with cellwright.use_target(target):
         torch.manual_seed(7)
         leaf = x.to(dtype).clone().requires_grad_()
         output, state = layer(leaf, start[0] if len(start) == 1 else tuple(start), **call)
         loss = torch.stack([(v * torch.linspace(-1, 1, v.numel()).view(v.shape)).sum() for v in (output, *flat(state))])
         loss.sum().backward()
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in (leaf, *layer.parameters())]
-    return [v.detach().double() for v in (output, *flat(state), *gradients)]
+    found = {f"result {k}": v for k, v in enumerate((output, *flat(state)))} | {"gradient of x": leaf.grad}
+    found |= {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in layer.named_parameters()}
+    return {n: v.detach().double() for n, v in found.items()}
 
 
 def same_as_reference(layer: Any, x: Tensor, call: Any) -> None:
-    """An error against float64 of at most a few times that of the reference in float32.
-
-    Layer norm of units that are nearly equal multiplies rounding errors by up to 1 / sqrt(eps) = 316.
-    """
+    """Within what rounding to float32 makes of the same operations."""
     got = results(layer, x, call, "cpu", torch.float32)
-    plain = results(layer, x, call, "torch", torch.float32)
-    want = results(layer, x, call, "torch", F64)
+
+    def reference() -> dict[str, Tensor]:
+        return results(layer, x, call, "torch", F64)
+
+    assert_roundings(got, reference(), reference)
     layer.float()
-    some = 2e-5 if any("gain" in name for name, _ in layer.named_parameters()) else 1e-6
-    for k, (a, b, c) in enumerate(zip(got, plain, want, strict=True)):
-        scale = max(1.0, c.abs().max().item())
-        error, usual = ((v - c).abs().max().item() / scale for v in (a, b))
-        assert error <= 4 * usual + some, f"result {k}: {error:.2e}, the reference in float32 {usual:.2e}"
 
 
 # Asked for by name, the compiled target raises for what it cannot do: nothing of this is left to the reference.
-
-
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_compiled_is_the_reference(wrapper: str) -> None:
-    for H in (1, 3, 63):
-        layer = LSTM(H, H, bidirectional=True, merge="sum", **WRAPPERS[wrapper])
-        for training in (True, False):
-            layer.train(training)
-            for call in ({}, {"lengths": [5, 0, 2]}):
-                same_as_reference(layer, torch.randn(5, 3, H), call)
 
 
 def test_compiled_is_the_reference_in_evaluation_for_a_cell_of_ones_own() -> None:
@@ -353,7 +337,29 @@ def test_a_stepper_is_the_layer_in_evaluation(options: Any, assert_close: Any) -
         for t in range(5):
             made.ids.copy_(ids[t])
             assert_close("logits", made.step(), want[t], 1e-6)
-    assert stepper(GRU(12, 12, residual=True), output) is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("embed", "H", "streams"), [(False, 12, 3), (True, 5, 1), (True, 150, 2)])
+@pytest.mark.parametrize("residual", [True, "highway"])
+def test_a_stepper_goes_past_its_layers(
+    residual: Any, embed: bool, H: int, streams: int, threads: int, assert_close: Any
+) -> None:
+    """Past the first layer, of symbols; past one that has no states before it; and not past one that changes size."""
+    cells = [GRUCell(H, H), LSTMCell(H, H), RNNCell(H, 7), GRUCell(7, 7)]
+    layer, output = Recurrent(cells, residual=residual).eval(), torch.nn.Linear(7, 12)
+    symbols = torch.randn(12, H) if embed else None
+    ids = torch.randint(0, 12, (5, streams))
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        want, _ = layer(ids if symbols is None else symbols[ids])
+        for k in (0, 2):  # from the start, and from a state
+            state = layer(ids[:k] if symbols is None else symbols[ids[:k]])[1] if k else None
+            made = stepper(layer, output, symbols=symbols, streams=streams, state=state)
+            assert made is not None
+            for t in range(k, 5):
+                made.ids.copy_(ids[t])
+                assert_close("logits", made.step(), output(want[t]), 2e-6)
 
 
 # The random masks.

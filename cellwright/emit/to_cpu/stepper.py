@@ -10,17 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...lang.cell import Definition
+from ...lang.functions import sigmoid
 from ...lang.graph import ONE, Graph, Node, Param
-from ...lang.plan import Product, Stage
+from ...lang.plan import Product, Stage, stages
+from ...lang.trace import Symbol
 from ..to_torch import beside_products
 from . import build, sample, threads
 from .frame import split
 from .kernel import Recipe
 from .layout import HEAD, Slot
-from .memory import Arguments, Array, barrier, readable, width_of, zeros
+from .memory import Arguments, Array, barrier, empty, readable, width_of, zeros
 from .passes import lower
 from .program import Kernel, Program
 from .run import before_loop, symbols
@@ -45,6 +48,19 @@ class _Linear:
 
     graph: Graph
     params: dict[str, Param]
+
+
+@dataclass
+class _Source:
+    """What a layer reads: rows of streams [B, width], of which a state has two ("moving"), or of symbols ("table")."""
+
+    memory: Tensor
+    kind: str = ""
+
+    def lend(self, name: str, tensors: dict[str, Tensor], moving: dict[str, Tensor]) -> Array:
+        """The place of its rows, after it is among what a call knows by name."""
+        (moving if self.kind == "moving" else tensors)[name] = self.memory
+        return Array(name, 0, self.memory.stride(-2))
 
 
 @dataclass
@@ -77,6 +93,8 @@ class Stepper:
         symbols: [V, I] what each symbol is as an input of the first layer; None: a one-hot vector.
         output: weight [V, O] and bias [V] of the output layer.
         streams: B.
+        shortcuts: of each layer, what comes of its input x and its output h: None, h; no weights, h + x; the weight and
+            bias of a highway's gate t, x + t (h - x).
     """
 
     def __init__(
@@ -86,6 +104,7 @@ class Stepper:
         symbols: Tensor | None,
         output: tuple[Tensor, Tensor],
         streams: int,
+        shortcuts: Sequence[tuple[Tensor, ...] | None],
     ) -> None:
         self._machine, self._streams = programs[0].machine, streams
         self._count = _threads(programs, streams)
@@ -94,9 +113,16 @@ class Stepper:
         self._barrier = barrier(self._count)  # of the draw
         self._states: list[dict[str, Tensor]] = []  # by layer: [2, B, width] each
         self._parity = 0  # which of the two holds the present state
+        self._source = _Source(empty(0), "table")  # of the next layer
+        if shortcuts[0] is not None:
+            rows = torch.eye(programs[0].plan.definition.input_size) if symbols is None else symbols.detach().float()
+            self._source = _Source(readable(rows, self._machine), "table")
         calls: list[_Call] = []
-        for program, given in zip(programs, weights, strict=True):
+        for program, given, shortcut in zip(programs, weights, shortcuts, strict=True):
             calls += self._layer(program, given, symbols)
+            below, self._source = self._source, _Source(next(iter(self._states[-1].values())), "moving")
+            if shortcut is not None:
+                calls.append(self._shortcut(program.plan.definition.input_size, shortcut, below))
         self._symbols = len(output[0])
         self.logits = zeros(streams, width_of(self._symbols, self._machine))
         calls.append(self._output(*output))
@@ -175,9 +201,7 @@ class Stepper:
             tensors["ids"] = self.ids
         else:
             kernel, before = program.forward(False, False, False), program.before(False, False)
-            source = next(iter(self._states[-1].values()))
-            moving["new source"] = source
-            arrays[Slot(graph.find("input")["x"])] = Array("new source", 0, source.shape[2])
+            arrays[Slot(graph.find("input")["x"])] = self._source.lend("new source", tensors, moving)
             place, total = program.columns(i for one in before.passes for i in one.stores)
             tensors["hoisted"] = zeros(self._streams, total)
             arrays |= {Slot(i): Array("hoisted", at, total) for i, at in place.items()}
@@ -201,12 +225,43 @@ class Stepper:
             {"weight": Param("weight", {"y": "symbols"}, "units"), "bias": Param("bias", {"y": "symbols"})},
         )
         passes = lower(linear.graph, [Stage(Product("weight", ("y",), (0,), (1,), bias="bias"), ())], [1])
-        recipe = Recipe(linear.graph, passes, self._machine)
-        kernel = Kernel(build.load(recipe.key(), recipe.text, self._machine), recipe.layout, passes)
-        source = next(iter(self._states[-1].values()))
-        arrays = {Slot(0): Array("new source", 0, source.shape[2]), Slot(1): Array("logits", 0, self.logits.shape[1])}
-        tensors = {"weight": weight, "bias": bias, "logits": self.logits}
-        return self._call(kernel, linear, tensors, {"new source": source}, arrays)
+        kernel = self._kernel(Recipe(linear.graph, passes, self._machine))
+        tensors, moving = {"weight": weight, "bias": bias, "logits": self.logits}, dict[str, Tensor]()
+        source = self._source.lend("new source", tensors, moving)
+        arrays = {Slot(0): source, Slot(1): Array("logits", 0, self.logits.shape[1])}
+        return self._call(kernel, linear, tensors, moving, arrays)
+
+    def _shortcut(self, units: int, gate: tuple[Tensor, ...], below: _Source) -> "_Call":
+        """What goes on from a layer with a connection past it, whose input is `below`."""
+        graph = Graph({ONE: 1, "units": units})
+        x, h = (Symbol(graph, graph.add(Node("input", (), "units", name))) for name in "xh")
+        places, tensors, moving = {x.index: below, h.index: self._source}, dict[str, Tensor](), dict[str, Tensor]()
+        params: dict[str, Param] = {}
+        result = h + x
+        if gate:
+            weights = [w.detach().float().contiguous() for w in gate]
+            if below.kind == "table":  # then the gate is a row of a table too
+                t = graph.add(Node("input", (), "units", "t"))
+                rows = F.linear(below.memory[:, :units], *weights)
+                places[t] = _Source(readable(rows, self._machine), "table")
+            else:
+                params = {"weight": Param("weight", {"y": "units"}, "units"), "bias": Param("bias", {"y": "units"})}
+                tensors |= dict(zip(params, weights, strict=True))
+                t = graph.add(Node("linear", (x.index,), "units", "weight", "y", "bias"))
+            result = x + sigmoid(Symbol(graph, t)) * (h - x)
+        self._source = _Source(zeros(self._streams, width_of(units, self._machine)))
+        places[result.index] = self._source
+        needed = graph.reachable([result.index])
+        passes = lower(graph, stages(graph, needed), [result.index])
+        looked_up = frozenset(i for i, place in places.items() if place.kind == "table")
+        kernel = self._kernel(Recipe(graph, passes, self._machine, looked_up))
+        if looked_up:
+            tensors["ids"] = self.ids
+        arrays = {Slot(i): place.lend(f"new {i}", tensors, moving) for i, place in places.items()}
+        return self._call(kernel, _Linear(graph, params), tensors, moving, arrays)
+
+    def _kernel(self, recipe: Recipe) -> Kernel:
+        return Kernel(build.load(recipe.key(), recipe.text, self._machine), recipe.layout, recipe.passes)
 
     def _draw(self) -> "ctypes.Array[ctypes.c_int64]":
         number, total = threads.addresses(self._count)
