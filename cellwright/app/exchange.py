@@ -70,17 +70,21 @@ EXPORTS: dict[str, Callable[[CharModel], bytes]] = {
 
 @dataclass(frozen=True)
 class _Import:
-    """`convert`: its function. `reads`: the files that it reads itself, such as "*.keras"."""
+    """`convert`: its function. `reads`: the files that it reads itself, such as "*.keras". `tells`: these tell which
+    cell it is. `arrays`: files of arrays will do, too."""
 
     convert: Callable[..., Recurrent]
     reads: str = ""
+    tells: bool = False
+    arrays: bool = True
 
 
 IMPORTS: dict[str, _Import] = {
     "torch": _Import(convert.from_torch),
-    "keras": _Import(convert.from_keras, "*.keras"),
+    "keras": _Import(convert.from_keras, "*.keras", tells=True),
     "tf1": _Import(convert.from_tf1, "*"),
     "flax": _Import(convert.from_flax),
+    "onnx": _Import(convert.layer_from_onnx, "*", tells=True, arrays=False),
 }
 
 
@@ -109,17 +113,15 @@ def import_(
     InputError: names every missing, extra and wrongly shaped array. DataError: a file that is damaged or too large.
     OptionError: an unknown format, cell or option. RunError: `out` is there already or cannot be written.
     """
-    if format_ == "onnx":
-        raise OptionError("--format onnx: a model, not weights alone; in Python, cellwright.convert.from_onnx reads it")
     if format_ not in IMPORTS:
         raise OptionError(f"--format {format_}: expected one of {', '.join(IMPORTS)}")
     if taken := sorted(_TAKEN & options.keys()):
         raise OptionError(f"--option {taken[0]}: expected an option such as reset_after=false; see --cell and --layer")
     _check_free(out)
     row = IMPORTS[format_]
-    own = source.suffix not in _ARRAYS and fnmatch(source.name, row.reads)
+    own = fnmatch(source.name, row.reads) and not (row.arrays and source.suffix in _ARRAYS)
     arrays: Any = source if own else _arrays(source, row)
-    if cell is None and not (own and format_ == "keras"):
+    if cell is None and not (own and row.tells):
         raise OptionError("--cell is missing: say which cell the weights are of, rnn, lstm or gru")
     # "forward,backward" are the two directions of one layer.
     named = [tuple(name.split(",")) if "," in name else name for name in layers or ()]

@@ -14,6 +14,7 @@ from .keras_weights import from_keras, to_keras
 from .npz import npz, read_npz
 from .onnx_export import to_onnx
 from .onnx_import import from_onnx
+from .onnx_stack import layer_from_onnx
 from .tf1_weights import from_tf1, to_tf1
 from .torch_weights import from_torch, to_torch
 
@@ -23,6 +24,7 @@ __all__ = [
     "from_onnx",
     "from_tf1",
     "from_torch",
+    "layer_from_onnx",
     "npz",
     "read_npz",
     "to_flax",

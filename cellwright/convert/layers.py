@@ -159,15 +159,15 @@ def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forge
         [convention.take_apart(arrays, own) for (_, arrays), own in zip(layer, both, strict=True)]
         for layer, both in zip(found.layers, sizes, strict=True)
     ]
-    cells_: list[_Layer] = []
+    cells_: list[LayerForm] = []
     for directions, (own, *_) in zip(layers, sizes, strict=True):
         for pieces in directions:
             if forget_bias and "b_f" in pieces:
                 pieces["b_f"] = (pieces["b_f"] + forget_bias).astype(pieces["b_f"].dtype)
             _one_bias(pieces, bias)
-        cells_.append(_Layer(own["I"], own["H"], bias, _options(found, directions[0], own)))
+        cells_.append(LayerForm(own["I"], own["H"], bias, _options(found, directions[0], own)))
     dtype = np.result_type(*(value for layer in layers for pieces in layer for value in pieces.values()))
-    result = _empty(convention.kind, cells_, len(layers[0]) == 2, batch_first, dtype)
+    result = empty_layer(convention.kind, cells_, len(layers[0]) == 2, batch_first, torch.from_numpy(np.zeros(0, dtype)).dtype)
     for k, layer in enumerate(layers):
         for suffix, pieces in zip(("", "_reverse"), layer, strict=False):
             fill(result, result.definitions[k], pieces, f"_l{k}{suffix}")
@@ -183,7 +183,7 @@ def fill(layer: Recurrent, definition: Definition, pieces: Pieces, suffix: str) 
 
 
 @dataclass(frozen=True)
-class _Layer:
+class LayerForm:
     """What a layer to be made is like."""
 
     inputs: int
@@ -243,14 +243,16 @@ def _options(found: Found, pieces: Pieces, sizes: Mapping[str, int]) -> dict[str
     return {**found.options, **told}
 
 
-def _empty(kind: str, layers: list[_Layer], two: bool, batch_first: bool, dtype: "np.dtype[Any]") -> Recurrent:
+def empty_layer(
+    kind: str, layers: Sequence[LayerForm], two: bool, batch_first: bool, dtype: torch.dtype
+) -> Recurrent:
     """A layer without values: RNN, LSTM or GRU where its layers are alike, else a Recurrent of cells."""
     equations, public = KINDS[kind]
     more: dict[str, Any] = {
         "batch_first": batch_first,
         "bidirectional": two,
         "device": "meta",  # no random values are drawn
-        "dtype": torch.from_numpy(np.zeros(0, dtype)).dtype,
+        "dtype": dtype,
     }
     first = layers[0]
     if all((one.hidden, one.bias, one.options) == (first.hidden, first.bias, first.options) for one in layers):

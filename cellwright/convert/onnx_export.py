@@ -288,7 +288,7 @@ class _Export:
         shapes = {"output": [*sequence, features], **self._state_shapes("n")}
         info, kind = onnx.helper.make_tensor_value_info, emit.TYPES[b.dtype.name]
         graph = onnx.helper.make_graph(
-            [_node(onnx, node) for node in b.nodes],
+            [_node(onnx, node, kind) for node in b.nodes],
             type(self.layer).__name__,
             [info(name, emit.TYPES[of], shape) for name, (of, shape) in self._inputs().items()],
             [info(name, kind, shapes[name]) for name in ends],
@@ -303,13 +303,16 @@ class _Export:
         )
 
 
-def _node(onnx: Any, node: emit.OnnxNode) -> Any:
-    attributes = {k: _body(onnx, v) if isinstance(v, emit.Body) else v for k, v in node.attributes.items()}
+def _node(onnx: Any, node: emit.OnnxNode, kind: int) -> Any:
+    attributes = {k: _body(onnx, v, kind) if isinstance(v, emit.Body) else v for k, v in node.attributes.items()}
     return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.outputs[0], **attributes)
 
 
-def _body(onnx: Any, body: emit.Body) -> Any:
-    info = onnx.helper.make_empty_tensor_value_info
+def _body(onnx: Any, body: emit.Body, kind: int) -> Any:
+    info, unknown = onnx.helper.make_tensor_value_info, onnx.helper.make_empty_tensor_value_info
     return onnx.helper.make_graph(
-        [_node(onnx, node) for node in body.nodes], "step", list(map(info, body.inputs)), list(map(info, body.outputs))
+        [_node(onnx, node, kind) for node in body.nodes],
+        "step",
+        [info(name, kind, ["batch", units]) if units else unknown(name) for name, units in body.inputs.items()],
+        list(map(unknown, body.outputs)),
     )

@@ -1,7 +1,7 @@
 """ONNX files, read with care: nothing in them is run, and no size in them is believed before the data agree with it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,31 @@ def tensor_of(proto: Any) -> Tensor:
     if dtype == torch.bfloat16:  # numpy has none of its own
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(np.array(array))
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    """A node's attributes by name, with bytes as text."""
+    onnx, found = package(), {}
+    for attribute in node.attribute:
+        if attribute.ref_attr_name or attribute.type in (
+            onnx.AttributeProto.TYPE_PROTO, onnx.AttributeProto.TYPE_PROTOS
+        ):  # fmt: skip
+            raise DataError(f"{place_of(node)}, attribute {attribute.name!r}: its kind of value is not supported")
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        elif isinstance(value, (list, tuple)) or hasattr(value, "__len__"):
+            value = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value]
+        found[attribute.name] = value
+    return found
+
+
+def check_attributes(place: str, attributes: Mapping[str, Any], known: Sequence[str]) -> None:
+    """DataError: one of them is not among those that are known."""
+    for name in attributes:
+        if name not in known:
+            expected = f"expected {', '.join(known)}" if known else "expected none"
+            raise DataError(f"{place}, attribute {name!r}: it is not supported; {expected}")
 
 
 def _read(path: Path, offset: int, length: int | None, limit: int) -> bytes:

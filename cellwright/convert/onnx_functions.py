@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from .onnx_file import tensor_of, torch_type
+from .onnx_file import attributes_of, check_attributes, place_of, tensor_of, torch_type
 
 _LARGEST = 2**28  # numbers in a tensor that a shape alone asks for
 
@@ -304,6 +304,22 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Xor": torch.logical_xor,
     "IsNaN": torch.isnan,
 }
+
+def constants_of(graph: Any) -> dict[str, Tensor]:
+    """The weights of a checked graph and what its Constant nodes hold, by name."""
+    found = {tensor.name: tensor_of(tensor) for tensor in graph.initializer}
+    nodes = (node for node in graph.node if node.op_type == "Constant" and node.output[0])
+    return found | {node.output[0]: _constant_of(node) for node in nodes}
+
+
+def _constant_of(node: Any) -> Tensor:
+    """The value of a Constant node."""
+    attributes = attributes_of(node)
+    kinds = ("value", "value_float", "value_floats", "value_int", "value_ints")
+    check_attributes(place_of(node), attributes, kinds)
+    result: Tensor = _constant(**attributes)
+    return result
+
 
 # Operators that meant something else before this version of ONNX.
 SINCE = {"Softmax": 13, "LogSoftmax": 13, "Scan": 8, "Reshape": 5, "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7,

@@ -1,4 +1,4 @@
-"""ONNX models as modules of torch: RNN, LSTM and GRU become layers of this package, `Scan` a loop over its body."""
+"""ONNX models as modules of torch: recurrent nodes become layers of this package, with what else stands around."""
 
 import inspect
 from collections import ChainMap
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CellwrightError, DataError, InputError
-from .onnx_file import load, place_of, tensor_of, torch_type
-from .onnx_functions import FUNCTIONS, SINCE
-from .onnx_layers import ATTRIBUTES, WEIGHTS, Recurrence
+from .onnx_file import attributes_of, check_attributes, load, place_of, torch_type
+from .onnx_functions import FUNCTIONS, SINCE, constants_of
+from .onnx_layers import ATTRIBUTES, WEIGHTS, Fused, Recurrence
 from .onnx_loop import Loop, loop_attributes
-from .onnx_package import package
+from .onnx_step import Around, step_of
 
 Values = dict[str, Tensor]
 Constants = ChainMap[str, Tensor | None]  # by name, the innermost graph first; None: an input hides it
@@ -26,8 +26,8 @@ def from_onnx(source: Any) -> "OnnxModel":
     """An ONNX model as a module of torch, with its weights as parameters; needs the package onnx.
 
     Every RNN, LSTM and GRU node becomes one `cellwright.Recurrent` per direction, under `model.layers`, with every
-    attribute that these operators have. `Scan` runs its body step by step in torch. Around them are the usual
-    operators for shapes, arithmetic and reductions.
+    attribute that these operators have. So does a `Scan` whose body the language of cells has words for; the body of
+    any other runs step by step in torch. Around them are the usual operators for shapes, arithmetic and reductions.
 
     Args:
         source: the path of a file (its external data must lie in its folder), bytes, or an `onnx.ModelProto`.
@@ -73,6 +73,13 @@ class OnnxModel(nn.Module):
         found = self._main.run(self, values, {})
         return found[0] if len(found) == 1 else tuple(found)
 
+    def recurrence(self, node: Any) -> Recurrence:
+        """What runs an RNN, LSTM or GRU node of the model's graph."""
+        calls = {outputs: call for _, call, _, outputs in self._main._calls}
+        call = calls[tuple(node.output)]
+        assert isinstance(call, Layer)
+        return self.layers[call.key]  # type: ignore[return-value]
+
     def hold(self, name: str, value: Tensor) -> tuple[str, bool]:
         """Keep a constant: its key, and whether it is a weight, as all are that are floating and no single number."""
         trained = value.is_floating_point() and bool(value.dim())
@@ -97,20 +104,23 @@ class Block:
     """A graph, or the body of a `Scan`, ready to run. `around`: the constants of the graphs that it stands in."""
 
     def __init__(self, model: OnnxModel, graph: Any, around: Constants) -> None:
-        own = {tensor.name: tensor_of(tensor) for tensor in graph.initializer}
-        nodes = []
-        for node in graph.node:
-            if node.op_type == "Constant" and node.output[0]:
-                own[node.output[0]] = _constant(node)
-            else:
-                nodes.append(node)
+        own = constants_of(graph)
+        nodes = [node for node in graph.node if node.op_type != "Constant" or not node.output[0]]
         self.inputs = tuple(v.name for v in graph.input if v.name not in own)
         constants: Constants = ChainMap({**dict.fromkeys(self.inputs), **own}, around)
         self.outputs = tuple(v.name for v in graph.output)
-        self._calls = [
-            (place_of(n), _call(model, n, constants), _read_by(n, constants), tuple(n.output)) for n in nodes
-        ]
-        used = {name for n in nodes for name in _uses(n, constants)} | set(self.outputs)
+        calls = []
+        for k, node in enumerate(nodes):
+            # Only what stands in the model's own graph is there once for all steps.
+            step = _step(model, node, nodes[:k], constants) if node.op_type == "Scan" and not around.maps[0] else None
+            calls.append(_call(model, node, constants) if step is None else step)
+        used = set(self.outputs)
+        self._calls: list[tuple[str, Call, tuple[str, ...], tuple[str, ...]]] = []
+        for node, (call, reads) in reversed(list(zip(nodes, calls, strict=True))):
+            # What a step has made its own need not be computed.
+            if not isinstance(call, Function) or used.intersection(node.output):
+                used |= {*reads, *(() if isinstance(call, Layer) else _inside(node))}
+                self._calls.insert(0, (place_of(node), call, reads, tuple(node.output)))
         self._held = {name: model.hold(name, value) for name, value in own.items() if name in used}
 
     def run(self, model: OnnxModel, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
@@ -129,50 +139,56 @@ class Block:
         return [values[name] for name in self.outputs]
 
 
-def _call(model: OnnxModel, node: Any, constants: Constants) -> Call:
-    """How to run one node. DataError: the operator, an attribute or a type of it is not supported."""
-    place, op, attributes = place_of(node), node.op_type, _attributes(node)
+def _call(model: OnnxModel, node: Any, constants: Constants) -> tuple[Call, tuple[str, ...]]:
+    """How to run one node, and what it reads. DataError: the operator, an attribute or a type of it is not supported."""
+    place, op, attributes = place_of(node), node.op_type, attributes_of(node)
     if node.domain not in ("", "ai.onnx") or op not in (*FUNCTIONS, *ATTRIBUTES, "Scan"):
         raise DataError(f"{place}: this operator is not supported; expected {', '.join([*ATTRIBUTES, 'Scan'])} "
                         f"and {', '.join(FUNCTIONS)}")  # fmt: skip
     if model.opset < SINCE.get(op, 1):
         raise DataError(f"{place}: got the operator of opset {model.opset}, expected opset {SINCE[op]} or newer")
+    reads = tuple(node.input)
     if op in FUNCTIONS:
         if op == "Split":
             attributes.setdefault("num_outputs", len(node.output))
-        _check_attributes(place, attributes, _known(FUNCTIONS[op]))
-        return Function(op, attributes)
+        check_attributes(place, attributes, _known(FUNCTIONS[op]))
+        return Function(op, attributes), reads
     if op in ATTRIBUTES:
-        _check_attributes(place, attributes, ATTRIBUTES[op])
+        check_attributes(place, attributes, ATTRIBUTES[op])
         names = [node.input[k] if k < len(node.input) else "" for k in WEIGHTS[op]]
         fixed = all(not name or constants.get(name) is not None for name in names)
         weights = [constants.get(name) for name in names] if fixed else None
+        if fixed:  # they become those of the layer
+            reads = tuple("" if k in WEIGHTS[op] else name for k, name in enumerate(reads))
         key = _key(node.name or op, model.layers)
         model.layers[key] = Recurrence(place, op, attributes, weights)
-        return Layer(key)
-    _check_attributes(place, attributes, loop_attributes(model.opset))
-    return Loop(Block(model, attributes["body"], constants), attributes, place, model.opset)
+        return Layer(key), reads
+    check_attributes(place, attributes, loop_attributes(model.opset))
+    return Loop(Block(model, attributes["body"], constants), attributes, place, model.opset), reads
 
 
-def _read_by(node: Any, constants: Constants) -> tuple[str, ...]:
-    """The inputs that a node reads when it runs: not the weights that became those of a layer."""
-    names = list(node.input)
-    places = [k for k in WEIGHTS.get(node.op_type, ()) if k < len(names)]
-    if all(not names[k] or constants.get(names[k]) is not None for k in places):
-        for k in places:
-            names[k] = ""
-    return tuple(names)
+def _step(model: OnnxModel, node: Any, before: Sequence[Any], constants: Constants) -> tuple[Call, tuple[str, ...]] | None:
+    """How to run a `Scan` node as one layer, and what it reads; None: it is a loop."""
+    attributes = attributes_of(node)
+    check_attributes(place_of(node), attributes, loop_attributes(model.opset))
+    around = Around([(n, attributes_of(n)) for n in before], constants, model._declared)
+    step = step_of(node, attributes, model.opset, around)
+    if step is None:
+        return None
+    key = _key(node.name or "Scan", model.layers)
+    model.layers[key] = Fused(step)
+    return Layer(key), (*node.input[: len(step.states)], step.x, *step.masks.values())
 
 
-def _uses(node: Any, constants: Constants) -> set[str]:
-    """Every name that a node and the graphs inside it read."""
-    found = set(_read_by(node, constants))
+def _inside(node: Any) -> set[str]:
+    """Every name of the graph around that the graphs inside a node read."""
+    found = set()
     for attribute in node.attribute:
         if attribute.HasField("g"):
             found.update(v.name for v in attribute.g.output)
-            inside = ChainMap(dict.fromkeys(v.name for v in attribute.g.input), constants)
             for inner in attribute.g.node:
-                found |= _uses(inner, inside)
+                found.update(inner.input)
+                found |= _inside(inner)
     return found
 
 
@@ -202,30 +218,6 @@ class Layer:
         return result
 
 
-def _attributes(node: Any) -> dict[str, Any]:
-    """A node's attributes by name, with bytes as text."""
-    onnx, found = package(), {}
-    for attribute in node.attribute:
-        if attribute.ref_attr_name or attribute.type in (
-            onnx.AttributeProto.TYPE_PROTO, onnx.AttributeProto.TYPE_PROTOS
-        ):  # fmt: skip
-            raise DataError(f"{place_of(node)}, attribute {attribute.name!r}: its kind of value is not supported")
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif isinstance(value, (list, tuple)) or hasattr(value, "__len__"):
-            value = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value]
-        found[attribute.name] = value
-    return found
-
-
-def _check_attributes(place: str, attributes: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in attributes:
-        if name not in known:
-            expected = f"expected {', '.join(known)}" if known else "expected none"
-            raise DataError(f"{place}, attribute {name!r}: it is not supported; {expected}")
-
-
 def _known(function: Callable[..., Any]) -> list[str]:
     """The attributes that a function takes."""
     try:
@@ -233,15 +225,6 @@ def _known(function: Callable[..., Any]) -> list[str]:
     except ValueError:  # torch's own functions take inputs only
         return []
     return [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
-
-
-def _constant(node: Any) -> Tensor:
-    """The value of a Constant node."""
-    attributes = _attributes(node)
-    kinds = ("value", "value_float", "value_floats", "value_int", "value_ints")
-    _check_attributes(place_of(node), attributes, kinds)
-    result: Tensor = FUNCTIONS["Constant"](**attributes)
-    return result
 
 
 def _opset(model: Any) -> int:

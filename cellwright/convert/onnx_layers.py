@@ -13,6 +13,7 @@ from ..nn.scan import Program, scan
 from ..nn.sequences import check_state, read
 from .onnx_equations import activations, cell_for
 from .onnx_operators import ORDER, PEEPHOLES
+from .onnx_step import Step
 
 _SHARED = ("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size", "layout")
 ATTRIBUTES = {
@@ -139,6 +140,54 @@ class Recurrence(nn.Module):
         if self._attributes.get("layout", 0):
             return (torch.stack(outputs, 2).transpose(0, 1), *(s.transpose(0, 1) for s in states))
         return (torch.stack(outputs, 1), *states)
+
+
+class Fused(nn.Module):
+    """A `Scan` node whose body is the step of a cell: `layers` holds a `Recurrent` with its equations and weights."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        layer = Recurrent([step.plain], dtype=next((v.dtype for v in step.weights.values()), None))
+        layer.load_state_dict({f"{name}_l0": value for name, value in step.weights.items()})
+        self.layers = nn.ModuleList([layer])
+        self._masked, self._short = Program(step.masked), Program(step.short)
+        self._states, self._collected, self._masks = step.states, step.collected, tuple(step.masks)
+        self._reverse, self._integer = step.reverse, step.integer
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """The node's outputs, from its states, x [T, B, I] or whole numbers [T, B], and masks [T, B, 1]."""
+        count = len(self._states)
+        x, masks = given[count], dict(zip(self._masks, given[count + 1 :], strict=True))
+        layer: Recurrent = self.layers[0]  # type: ignore[assignment]
+        definition, weights = layer.definitions[0], layer._weights(0, "")
+        like = next(iter(weights.values()), given[0])
+        if x.dim() != (2 if self._integer else 3):
+            raise InputError(f"got an input of shape {list(x.shape)}, expected {2 if self._integer else 3} dimensions")
+        if x.is_floating_point() == self._integer or (x.dim() == 3 and x.shape[2] != definition.input_size):
+            kind = "whole numbers [T, B]" if self._integer else f"{like.dtype} [T, B, {definition.input_size}]"
+            raise InputError(f"got an input of {x.dtype}, {list(x.shape)}, expected {kind}")
+        if self._integer:
+            x = torch.where(x < 0, x + definition.input_size, x)  # ONNX counts from the end, too
+            if x.numel() and not bool(((x >= 0) & (x < definition.input_size)).all()):
+                raise InputError(f"got an index outside of the {definition.input_size} rows of the matrix")
+        T, B = x.shape[:2]
+        before = {}
+        for k, name in enumerate(definition.states):
+            shape = (B, definition.state_size(name))
+            before[name] = check_state(name, given[k], shape, like) if k < count else like.new_zeros(shape)
+        for name, mask in masks.items():
+            if list(mask.shape) != [T, B, 1]:
+                raise InputError(f"got a mask of shape {list(mask.shape)}, expected {[T, B, 1]}")
+        program, valid = self._masked, None
+        if "valid" in masks:
+            inside = masks["valid"].squeeze(2) != 0
+            if bool((inside[1:] <= inside[:-1]).all()):  # sequences of some lengths: the rest need not be computed
+                program, valid = self._short, inside
+                del masks["valid"]
+        done = scan(
+            program, weights, x, before, reverse=self._reverse, valid=valid, masks=masks, every=bool(self._collected)
+        )
+        return (*(done.last[name] for name in self._states), *(done.states[name] for name in self._collected))
 
 
 def _laid_out(

@@ -23,9 +23,10 @@ TYPES = {"float32": 1, "float64": 11, "bool": BOOL, "int32": INT32, "int64": INT
 
 @dataclass(frozen=True)
 class Body:
-    """The graph of a `Scan`: names of its inputs and outputs; it also sees every name of the graph around it."""
+    """The graph of a `Scan`: its inputs with their units (0: whole numbers), the names of its outputs; it also sees
+    every name of the graph around it."""
 
-    inputs: tuple[str, ...]
+    inputs: dict[str, int]
     outputs: tuple[str, ...]
     nodes: tuple["OnnxNode", ...]
 
@@ -58,11 +59,14 @@ class Builder:
         self._names.add(name)
         return name
 
-    def constant(self, value: Any, hint: str = "constant") -> str:
-        """A constant: an array as it is, a number as a scalar of the model's dtype; equal ones are stored once."""
+    def constant(self, value: Any, hint: str = "constant", of: tuple[str, ...] = ()) -> str:
+        """A constant: an array as it is, a number as a scalar of the model's dtype; equal ones are stored once.
+
+        `of`: the slices of a weight that it is, and equal weights are not the same.
+        """
         array = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else np.asarray(value, self.dtype)
         array = array.reshape(np.shape(value))  # ascontiguousarray makes a vector of a scalar
-        key = (array.shape, array.dtype.str, array.tobytes())
+        key = (hint, *of) if of else (array.shape, array.dtype.str, array.tobytes())
         if key not in self._known:
             self._known[key] = self.name(hint)
             self.constants[self._known[key]] = array
@@ -179,13 +183,13 @@ class _Step:
     def product(self, p: Product) -> None:
         """One dense product for all its slices; integers look up columns of the matrix."""
         b, source = self.b, p.sources[0]
-        matrix = b.constant(self.rows(p.matrix, p.parts).T, f"{p.matrix}{self.suffix}")  # [source, rows]
+        matrix = b.constant(self.rows(p.matrix, p.parts).T, f"{p.matrix}{self.suffix}", p.parts)  # [source, rows]
         if self.whole and self.graph.nodes[source].op == "input":
             result = b.op("Gather", matrix, self.values[source], axis=0)
         else:
             result = b.op("MatMul", self.row(source, len(b.constants[matrix])), matrix)
         if p.bias:
-            result = b.op("Add", result, b.constant(self.rows(p.bias, p.parts), f"{p.bias}{self.suffix}"))
+            result = b.op("Add", result, b.constant(self.rows(p.bias, p.parts), f"{p.bias}{self.suffix}", p.parts))
         units = [self.graph.sizes[self.graph.nodes[i].size] for i in p.results]
         names = [result]
         if len(units) > 1:
@@ -235,7 +239,7 @@ def scan(
         if node.op in ("const", "count"):
             step.values[i] = b.constant(node.value if node.op == "const" else float(graph.sizes[node.name]))
         elif node.op == "param":
-            step.values[i] = b.constant(step.rows(node.name, (node.part,)), f"{node.name}{suffix}")
+            step.values[i] = b.constant(step.rows(node.name, (node.part,)), f"{node.name}{suffix}", (node.part,))
     for stage in forward.hoisted:
         step.stage(stage)
     moving = graph.depends([*leaves.values(), *graph.find("state").values()])
@@ -255,7 +259,9 @@ def scan(
                 value = b.op("Expand", value, b.op("Shape", before[name]))
             after.append(b.op("Identity", value, hint=f"{name}_after"))
         after.append(b.op("Identity", after[0]))
-    body = Body((*before.values(), *now), tuple(after), tuple(nodes))
+    units = [graph.sizes[graph.nodes[i].size] for i in carried] or [0 if whole else definition.input_size]
+    shapes = {before[n]: definition.state_size(n) for n in before} | dict(zip(now, units, strict=True))
+    body = Body(shapes, tuple(after), tuple(nodes))
     names = tuple(f"{name}{suffix}_last" for name in state)
     order = {"scan_input_directions": [1] * len(now), "scan_output_directions": [1]} if reverse else {}
     results = b.many(

@@ -292,7 +292,7 @@ class Equations:
         finally:
             self._tracer = None
         results = _results(kind, tracer.graph, states, returned)
-        graph, results = _prune(tracer, variables, results)
+        graph, results = prune(tracer.graph, variables, results)
         return Definition(kind, self.options, states, results, _ordered(tracer.params), graph)
 
 
@@ -351,9 +351,8 @@ def _results(kind: str, graph: Graph, states: dict[str, str], returned: Any) -> 
     return results
 
 
-def _prune(tracer: Tracer, variables: dict[str, Any], results: dict[str, int]) -> tuple[Graph, dict[str, int]]:
+def prune(old: Graph, variables: dict[str, Any], results: dict[str, int]) -> tuple[Graph, dict[str, int]]:
     """The graph without what no result needs, labelled with the author's names for the values."""
-    old = tracer.graph
     leaves = [i for i, n in enumerate(old.nodes) if n.op in ("input", "state")]
     keep = {i: k for k, i in enumerate(old.reachable([*leaves, *results.values()]))}
     nodes = []
