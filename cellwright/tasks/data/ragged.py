@@ -62,7 +62,8 @@ class Ragged:
     def rows(self, places: Any) -> NDArray[Any]:
         """Rows by their places among those of all sequences, one after the other: a slice, or indices of any shape."""
         assert self._values is not None
-        return self._values[places]
+        found: NDArray[Any] = self._values[places]
+        return found
 
     def pad(self, indices: NDArray[Any], filler: Any) -> NDArray[Any]:
         """Some of them side by side, [T, B] or [T, B, width], with `filler` after the end of the shorter ones."""

@@ -72,8 +72,8 @@ def _parsed(cell: str, form: str) -> tuple[str, float, str]:
         if match is None:
             raise ValueError(cell)
         year, mark, month, day, gap, hour, minute, second, fraction, zone = match.groups()
-        numbers = (int(part or 0) for part in (hour, minute, second))
-        moment = datetime(int(year), int(month), int(day or 1), *numbers, int(float(fraction or 0) * 1e6 + 0.5))
+        moment = datetime(int(year), int(month), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0))
+        moment += timedelta(microseconds=round(float(fraction or 0) * 1e6))
         if zone:
             sign = -1 if zone[0] == "-" else 1
             offset = 0 if zone == "Z" else sign * (int(zone[1:3]) * 60 + int(zone[-2:]))
@@ -109,8 +109,9 @@ class Clock:
                 return cls(True, max(1, round(usual / (_YEAR / 12))), months=True)
             if (left == left[0]).all():
                 return cls(True, max(1, round(usual / (_YEAR / 12))), months=True, ends=True)
-        # The most frequent step; the median of an even number of steps may be none of them.
-        return cls(dates, float(np.sort(steps)[len(steps) // 2]))
+        # The median of an even number of steps may be none of them.
+        low = float(np.sort(steps)[(len(steps) - 1) // 2])
+        return cls(dates, usual if usual - low <= _JITTER * low else low)
 
     def steps(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Steps from each of the times [n] to the next, [n - 1]: whole numbers where they are regular, else NaN."""
@@ -120,7 +121,8 @@ class Clock:
             return np.where(right & (found == np.round(found)), found, np.nan)
         found = np.diff(times) / self.step
         whole = np.round(found)
-        return np.where(np.abs(found - whole) <= _JITTER, whole, np.nan)
+        right = (np.abs(found - whole) <= _JITTER) & ((whole != 0) | (found == 0))
+        return np.where(right, whole, np.nan)
 
     def at(self, start: Any, count: Any) -> NDArray[np.float64]:
         """The times so many steps after others; shapes as numpy has them."""
@@ -131,9 +133,14 @@ class Clock:
         month = first + (count * self.step).astype("int64").astype("timedelta64[M]")
         begins, ends = _seconds(month), _seconds(month + 1)
         if self.ends:
-            return ends - (_seconds(first + 1) - start)
+            return np.asarray(ends - (_seconds(first + 1) - start))
         into = start - _seconds(first)
-        return np.minimum(begins + into, ends - _DAY + into % _DAY)
+        return np.asarray(np.minimum(begins + into, ends - _DAY + into % _DAY))
+
+    @property
+    def tolerance(self) -> float:
+        """How far a time may be from where it should be."""
+        return 0.0 if self.months else _JITTER * self.step
 
     @property
     def season(self) -> int:

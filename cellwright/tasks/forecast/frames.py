@@ -19,6 +19,7 @@ from ..data.ragged import Ragged
 from .clock import ROW, Clock, Style
 
 _BLOCK = 2**16  # rows that are in memory at once
+_FIRST = 4096  # rows that say what the step is
 _LARGEST = 10  # steps per row, with the gaps: more of them is a time that is wrong
 
 
@@ -100,7 +101,10 @@ class Frames:
         order = None if (np.diff(ids) >= 0).all() else np.argsort(ids, kind="stable")
         ends = np.concatenate([[0], np.cumsum(counts)])
         self.history = np.zeros(len(counts), np.int64)  # steps up to the last one with a target
-        self.starts, self.lasts = np.zeros(len(counts)), np.zeros(len(counts))  # times of the first and the last of them
+        self.starts, self.lasts = (
+            np.zeros(len(counts)),
+            np.zeros(len(counts)),
+        )  # times of the first and the last of them
         self.names = [name for _, name in self.keys]
         for s in range(len(counts)):
             self._series(s, order, int(ends[s]), int(ends[s + 1]))
@@ -126,7 +130,7 @@ class Frames:
 
         last = self._last(rows, first, end)
         if self.clock is None and end - first > 1:
-            self.clock = self._learned(s, rows(first, min(end, first + _BLOCK))[:, 1])
+            self.clock = self._learned(s, rows(first, min(end, first + _FIRST))[:, 1])
         steps, before, carry = 0, None, np.full((1, self.width), np.nan)
         self.values.append(np.empty((0, self.width + self.targets)))
         for a in range(first, end, _BLOCK):
@@ -209,9 +213,7 @@ class Frames:
 
         def fail(wrong: NDArray[np.bool_], words: str) -> None:
             k, column = (int(i[0]) for i in np.nonzero(wrong))
-            raise DataError(
-                f"{self._place(s, block[k])}, column {names[column]!r} {words.format(values[k, column])}"
-            )
+            raise DataError(f"{self._place(s, block[k])}, column {names[column]!r} {words.format(values[k, column])}")
 
         if np.isinf(values).any():
             fail(np.isinf(values), "is {}, expected a finite number")

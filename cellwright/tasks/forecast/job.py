@@ -35,8 +35,8 @@ class ForecastJob(Job):
         """All files, once: a row per step on the disk."""
         if not config.data:
             raise DataError(
-                "there are no data: name files, as in `cellwright train forecast DATA.csv --out RUN`; what was given to "
-                "`fit` is not in the run"
+                "there are no data: name files, as in `cellwright train forecast DATA.csv --out RUN`; what was given "
+                "to `fit` is not in the run"
             )
         return read(config, config.data)
 
@@ -57,18 +57,20 @@ class ForecastJob(Job):
     def learn(self, config: ForecastConfig, data: Frames) -> dict[str, Any]:
         """Columns, steps, statistics and the cells."""
         knows = learned(config, data)
-        cells = {}
+        cell, cells = find(config.cell), {}
+        options: Any = config.options
         for part, size in zip(("encoder", "decoder"), knows.inputs, strict=True):
             layers: list[Definition] = []
             for _ in range(config.layers):
-                layers.append(find(config.cell)(size, config.hidden, **config.options).definition())
+                layers.append(cell(size, config.hidden, **options).definition())
                 size = layers[-1].output_size
             cells[part] = [one.to_json() for one in layers]
         return {"series.json": knows.to_json(), "cells.json": cells}
 
     def build(self, config: ForecastConfig, documents: Mapping[str, Any]) -> Net:
         """The net."""
-        assert config.window is not None and config.horizon is not None
+        assert config.window
+        assert config.horizon
         knows, quantiles = Knowledge.from_json(documents["series.json"]), config.quantiles
         dropout = config.dropout if config.layers > 1 else 0.0
         encoder, decoder = (
@@ -112,7 +114,7 @@ class ForecastJob(Job):
                 f"season {config.season}",
                 f"quantiles {', '.join(f'{q:g}' for q in config.quantiles)}",
                 f"{config.steps} steps of {config.batch} windows",
-                f"{config.steps / task.order.batches:.1f} epochs",
+                f"{(config.steps or 0) / task.order.batches:.1f} epochs",
             ],
         }
 
@@ -153,7 +155,9 @@ class ForecastJob(Job):
         times = net.knows.clock.at(frames.starts[s], steps)
         past = np.array(frames.values.rows(slice(place - windows.history, place)))
         return [
-            Shown(f"{frames.names[s]} {name}".strip(), times, layout.style, past[:, k], batch.true[0, :, k], found[:, k])
+            Shown(
+                f"{frames.names[s]} {name}".strip(), times, layout.style, past[:, k], batch.true[0, :, k], found[:, k]
+            )
             for k, name in enumerate(layout.targets)
         ]
 

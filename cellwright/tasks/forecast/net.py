@@ -158,13 +158,17 @@ def _enough(config: ForecastConfig, windows: Windows, origins: Mapping[int, NDAr
     """DataError: a part that is wanted has no window."""
     where = parts(config, windows.frames.history)
     names = ", ".join(config.data) or "the data"
-    for part, name, before in ((TRAINING, "training", windows.history), (VALIDATION, "validation", 0), (TEST, "test", 0)):
+    for part, name, before in (
+        (TRAINING, "training", windows.history),
+        (VALIDATION, "validation", 0),
+        (TEST, "test", 0),
+    ):
         if len(origins[part]) or (part == TEST and not config.test):
             continue
         most = int((where[part][1] - where[part][0]).max(initial=0))
+        needs = f"history {before} + horizon {windows.horizon}" if before else f"horizon {windows.horizon}"
         raise DataError(
             f"{names}: the longest series has {int(windows.frames.history.max(initial=0))} steps, of which {most} are "
-            f"for the {name}, and one forecast needs {before + windows.horizon} (window {windows.history if before else 0}"
-            f" + horizon {windows.horizon}); give more data, a shorter --window or --horizon, or another --validation "
-            f"or --test"
+            f"for the {name}, and one forecast needs {before + windows.horizon} ({needs}); "
+            f"give more data, a shorter --window or --horizon, or another --validation or --test"
         )

@@ -51,7 +51,9 @@ def _rows(table: Table, frames: Frames, layout: Layout, name: str) -> None:
         if series_at >= 0:
             name = cells[series_at].strip()
             if not name:
-                raise DataError(f"{file}, row {number}, column {layout.series!r} is empty, expected the name of a series")
+                raise DataError(
+                    f"{file}, row {number}, column {layout.series!r} is empty, expected the name of a series"
+                )
         try:
             time = layout.style.read(cells[time_at]) if time_at >= 0 else float(number)
         except (ValueError, OverflowError):
@@ -123,11 +125,7 @@ def _time(table: Table, cells: Sequence[str], config: ForecastConfig) -> tuple[s
         try:
             return config.time, style_of(cells[at], config.time_format)
         except (ValueError, OverflowError):
-            form = f"in the format {config.time_format}" if config.time_format else "such as 2024-01-31 or 5.25"
-            raise DataError(
-                f"{table.path}, column {config.time!r} begins with {cells[at]!r}, expected a time {form}; say how times "
-                f"are written with --time-format, or --time row: there are none"
-            ) from None
+            raise _no_time(table, config.time, cells[at], config.time_format) from None
     used = {config.series, *config.target, *config.covariate, *config.known}
     free = [(name, cell) for name, cell in zip(table.columns, cells, strict=False) if name not in used]
     for name, cell in free:
@@ -136,15 +134,20 @@ def _time(table: Table, cells: Sequence[str], config: ForecastConfig) -> tuple[s
     for name, cell in free:
         if name.lower() in _TIMES:
             try:
-                return name, style_of(cell)
+                return name, style_of(cell, config.time_format)
             except (ValueError, OverflowError):
-                raise DataError(
-                    f"{table.path}, column {name!r} begins with {cell!r}, which is no time that is known; say how times "
-                    f"are written with --time-format, such as %d.%m.%Y, or --time row: there are none"
-                ) from None
+                raise _no_time(table, name, cell, config.time_format) from None
     if config.time_format:
         raise DataError(f"{table.path} has no column with times like {config.time_format}; name it with --time")
     return "", Style(ROW)
+
+
+def _no_time(table: Table, name: str, cell: str, form: str) -> DataError:
+    expected = f"in the format {form}" if form else "such as 2024-01-31 or 5.25"
+    return DataError(
+        f"{table.path}, column {name!r} begins with {cell!r}, expected a time {expected}; say how times are written "
+        f"with --time-format, such as %d.%m.%Y, or --time row: there are none"
+    )
 
 
 def _is_date(cell: str, form: str) -> bool:

@@ -40,7 +40,8 @@ class ForecastScore:
         """Forecasts [B, H, K, Q], truth and seasonal naive forecast [B, H, K], what counts of it, and units [B, K]."""
 
         def summed(values: NDArray[Any]) -> NDArray[np.float64]:
-            return np.where(there if values.ndim == 3 else there[..., None], values, 0).sum((0, 1))
+            counted = np.where(there if values.ndim == 3 else there[..., None], values, 0)
+            return np.asarray(counted.sum((0, 1)), np.float64)
 
         error, other = true - forecast[..., self._middle], np.abs(true - naive)
         d = true[..., None] - forecast

@@ -3,8 +3,10 @@
     history          future                N steps of the window, H steps of the horizon; the season is m steps long
     o-N ... o-1      o ... o+H-1           o is the origin: the first step that is forecast
 
-The targets of a window are relative to its last value and to how far it spreads: (y - y_{o-1}) / s. Of the future, the
-net is given the known columns, the calendar, and the seasonal naive forecast, which is made of the past.
+The targets of a window are relative to their mean l and to how far they spread, z = (y - l) / s, with s^2 =
+mean (y - l)^2 + (e / 10)^2, where e is the error of the seasonal naive forecast. Of the future, the net is given the
+known columns, the calendar, and the seasonal naive forecast, which is made of the past; and beside it how l and s
+compare to the training.
 """
 
 import math
@@ -23,14 +25,14 @@ from .clock import Clock, phases
 from .config import ForecastConfig
 from .frames import Frames, Layout
 
-_LEAST = 0.1  # of the spread of all data: what a window of equal values is divided by
+_LEAST = 0.1  # of the error of the seasonal naive forecast: what a window of equal values is divided by
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a net knows of its series. Of the training part: `mean` and `deviation` of the columns [F], `spread` [K] of
-    the targets as the net sees them, and for each series the mean error of the seasonal naive forecast one season back,
-    in the units of the data (`naive`) and as the net sees them (`errors`). `until`: when the test of each begins.
+    """What a net knows of its series. Of the training part: `mean` and `deviation` of the columns [F]; `center` and
+    `spread` of the targets as the net sees them [K]; for each series the mean error of the seasonal naive forecast one
+    season back, in the units of the data (`naive`) and as the net sees them (`errors`). `until`: when its test begins.
     """
 
     layout: Layout
@@ -38,6 +40,7 @@ class Knowledge:
     cycles: tuple[str, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    center: tuple[float, ...]
     spread: tuple[float, ...]
     naive: Mapping[str, list[float]]
     errors: Mapping[str, list[float]]
@@ -48,7 +51,7 @@ class Knowledge:
         """Features of a step of the window, and of a step of the horizon."""
         layout, points = self.layout, 2 * len(self.cycles)
         known = len(layout.known) + points
-        return len(layout.targets) + len(layout.covariates) + known, len(layout.targets) + known + 1
+        return len(layout.targets) + len(layout.covariates) + known, 3 * len(layout.targets) + known + 1
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -58,7 +61,7 @@ class Knowledge:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Knowledge":
         """What `to_json` gave. KeyError, TypeError: it is something else."""
-        numbers = {name: tuple(map(float, data[name])) for name in ("mean", "deviation", "spread")}
+        numbers = {name: tuple(map(float, data[name])) for name in ("mean", "deviation", "center", "spread")}
         return cls(
             layout=Layout.from_json(data["layout"]),
             clock=Clock(**data["clock"]),
@@ -75,7 +78,9 @@ def parts(config: ForecastConfig, history: NDArray[np.int64]) -> dict[int, tuple
 
     def rows(part: float) -> NDArray[np.int64]:
         share = part if part < 1 else 0.0
-        return np.minimum(history, np.floor(history * share).astype(np.int64) + (int(part) if part >= 1 else 0))
+        return np.asarray(
+            np.minimum(history, np.int64(part >= 1) * int(part) + np.floor(history * share).astype(np.int64))
+        )
 
     test = history - rows(config.test)
     validation = np.maximum(test - rows(config.validation), 0)
@@ -84,7 +89,8 @@ def parts(config: ForecastConfig, history: NDArray[np.int64]) -> dict[int, tuple
 
 def learned(config: ForecastConfig, frames: Frames) -> Knowledge:
     """What there is to know of the training parts. `config` has its window, horizon and season."""
-    assert frames.clock is not None and config.season is not None
+    assert frames.clock is not None
+    assert config.season
     K, ends = frames.targets, parts(config, frames.history)[TRAINING][1]
     columns, targets = Moments(frames.width), Moments(K)
     naive: dict[str, list[float]] = {}
@@ -97,13 +103,16 @@ def learned(config: ForecastConfig, frames: Frames) -> Knowledge:
         errors[name] = seasonal_error(frames, s, int(ends[s]), config.season, config.log)
     until = frames.clock.at(frames.starts, parts(config, frames.history)[TEST][0])
     return Knowledge(
-        frames.layout,
-        frames.clock,
-        frames.clock.cycles(float(ends.max(initial=0))) if config.calendar else (),
-        *(tuple(m.tolist()) for m in (columns.mean, columns.deviation, targets.deviation)),
-        naive,
-        errors,
-        dict(zip(frames.names, until.tolist(), strict=True)),
+        layout=frames.layout,
+        clock=frames.clock,
+        cycles=frames.clock.cycles(float(ends.max(initial=0))) if config.calendar else (),
+        mean=tuple(columns.mean.tolist()),
+        deviation=tuple(columns.deviation.tolist()),
+        center=tuple(targets.mean.tolist()),
+        spread=tuple(targets.deviation.tolist()),
+        naive=naive,
+        errors=errors,
+        until=dict(zip(frames.names, until.tolist(), strict=True)),
     )
 
 
@@ -146,14 +155,16 @@ class Windows:
     """The windows of series, by their origins."""
 
     def __init__(self, config: ForecastConfig, frames: Frames, knows: Knowledge) -> None:
-        assert config.window and config.horizon and config.season and frames.clock
+        assert config.window
+        assert config.horizon
+        assert config.season
         self.config, self.frames, self.knows = config, frames, knows
         self.window, self.horizon, self.season = config.window, config.horizon, config.season
         self.history = max(self.window, self.season)  # steps that a forecast needs
         self._naive_at = self.history - self.season + np.arange(self.horizon) % self.season
         mean, deviation = np.array(knows.mean), np.array(knows.deviation)
         self._mean, self._shift, self._scale = mean, mean[frames.targets :], 1 / deviation[frames.targets :]
-        self._spread = np.array(knows.spread)
+        self._center, self._spread = np.array(knows.center), np.array(knows.spread)
 
     @cached_property
     def errors(self) -> NDArray[np.float64]:
@@ -172,7 +183,9 @@ class Windows:
             for s, name in enumerate(self.frames.names)
         ]
         found = np.array(rows).reshape(len(rows), -1)
-        usual = [np.nanmean(column) if not np.isnan(column).all() else 1.0 for column in np.array(list(given.values())).T]
+        usual = [
+            np.nanmean(column) if not np.isnan(column).all() else 1.0 for column in np.array(list(given.values())).T
+        ]
         return np.where(np.isnan(found), usual, found)
 
     @cached_property
@@ -183,8 +196,8 @@ class Windows:
         for s, name in enumerate(frames.names if frames.layout.time else ()):
             if name in self.knows.until:
                 until = self.knows.until[name]
-                steps = clock.at(frames.starts[s], np.arange(frames.history[s])) if frames.starts[s] < until else []
-                gone = int(np.searchsorted(steps, until - 0.1 * (until - frames.starts[s]) / max(len(steps), 1)))
+                steps = clock.at(frames.starts[s], np.arange(frames.history[s]))
+                gone = int(np.searchsorted(steps, until - clock.tolerance))
                 found[s] = gone if gone < frames.history[s] else 0
         return found
 
@@ -202,7 +215,7 @@ class Windows:
 
     def series(self, origins: NDArray[np.int64]) -> NDArray[np.int64]:
         """To which series origins belong. An origin may be the end of its series."""
-        return np.searchsorted(self.frames.offsets[:-1] + self.frames.history, origins, side="left")
+        return np.asarray(np.searchsorted(self.frames.offsets[:-1] + self.frames.history, origins, side="left"))
 
     def __call__(self, origins: NDArray[np.int64]) -> Batch:
         """Those windows side by side."""
@@ -213,8 +226,8 @@ class Windows:
         values = np.where(np.isnan(rows[..., : frames.width]), self._mean, rows[..., : frames.width])
         seen = _seen(values[..., :K], self.config.log)
         past = seen[:, L - self.window : L]
-        level = past[:, -1:]  # [B, 1, K]
-        scale = np.sqrt(((past - level) ** 2).mean(1, keepdims=True) + (_LEAST * self._spread) ** 2)
+        level = past.mean(1, keepdims=True)  # [B, 1, K]
+        scale = np.sqrt(((past - level) ** 2).mean(1, keepdims=True) + (_LEAST * self.errors[s, None]) ** 2)
         seen = (seen - level) / scale
         more = (values[..., K:] - self._shift) * self._scale
         covariates, known = np.split(more, [len(knows.layout.covariates)], -1)
@@ -222,10 +235,11 @@ class Windows:
         known = np.concatenate([known, phases(times, knows.cycles)], -1)
         window, horizon = slice(L - self.window, L), slice(L, None)
         reference = seen[:, self._naive_at]
-        position = np.broadcast_to(np.linspace(-1, 1, self.horizon)[:, None], (len(origins), self.horizon, 1))
+        position = np.linspace(-1, 1, self.horizon)[:, None]
+        compared = np.tanh((level - self._center) / self._spread), np.log(scale / self._spread)
         return Batch(
             _tensor(seen[:, window], covariates[:, window], known[:, window]),
-            _tensor(reference, known[:, horizon], position),
+            _tensor(reference, known[:, horizon], *(part + 0 * reference[..., :1] for part in (position, *compared))),
             _tensor(seen[:, horizon]),
             _tensor(rows[:, horizon, frames.width :]),
             torch.from_numpy((scale[:, 0] / self.errors[s]).astype(np.float32)),
@@ -238,7 +252,7 @@ class Windows:
     def data(self, batch: Batch, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the net says, [H, B, K, Q], in the units of the data, [B, H, K, Q]."""
         values = z.swapaxes(0, 1) * batch.scale[..., None] + batch.level[..., None]
-        return np.exp(values) if self.config.log else values
+        return np.asarray(np.exp(values) if self.config.log else values)
 
 
 def _tensor(*arrays: NDArray[np.float64]) -> Tensor:
