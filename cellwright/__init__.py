@@ -11,7 +11,7 @@ The floors, each importing only from those below it:
     topologies  4  what goes in and what comes out: N to 1, 1 to N, N to M with attention and search
     tasks       5  data, model and metric: the character model, labels of sequences and of steps
     train       5  the training loop, run folders
-    app         6  the command line, Classifier, Tagger, doctor
+    app         6  the command line, Classifier, Tagger, Forecaster, doctor
 
 The names below are the public surface, and those of `cellwright.topologies`. The names of `nn` are imported when
 first used, so that importing the package does not wait for torch.
@@ -60,7 +60,7 @@ from .lang.functions import (
 )
 
 if TYPE_CHECKING:
-    from .app.estimators import Classifier, Tagger
+    from .app.estimators import Classifier, Forecaster, Tagger
     from .nn import (
         GRU,
         LSTM,
@@ -118,6 +118,7 @@ __all__ = [
     "Definition",
     "EmbeddingDropout",
     "Equations",
+    "Forecaster",
     "GRUCell",
     "GradientError",
     "GreffLSTMCell",
@@ -183,7 +184,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Classifier", "Tagger"):
+    if name in ("Classifier", "Forecaster", "Tagger"):
         return getattr(importlib.import_module(".app.estimators", __name__), name)
     if name in __all__:
         nn = importlib.import_module(".nn", __name__)

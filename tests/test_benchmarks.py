@@ -117,6 +117,13 @@ def test_the_baselines_of_frames() -> None:
     assert found["majority"] == pytest.approx(2 * down / (100 + down) / 2)
 
 
+def test_the_baseline_of_the_hours() -> None:
+    y = np.random.default_rng(0).normal(size=60).cumsum()
+    errors = [abs(y[o + h] - y[o + h - 7]) for o in range(40, 55 - 5 + 1) for h in range(5)]
+    unit = np.mean([abs(y[t] - y[t - 7]) for t in range(7, 30)])
+    assert jobs.naive_mase(y, 30, 40, 55, 7, 5) == pytest.approx(np.mean(errors) / unit)
+
+
 def test_fresh(tmp_path: Path) -> None:
     assert fresh.child("first", "LSTM", SIZE, tmp_path) > 0
     assert list(tmp_path.glob("*.o")), "the cache is where it was asked to be"

@@ -111,6 +111,8 @@ def test_commands_run(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("The cat.\n")
     frames = [f"{n},{n % 7},{'up' if n % 7 > 3 else 'down'}" for n in range(2000)]
     (tmp_path / "frames.csv").write_text("\n".join(["time,x,phase", *frames]) + "\n")
+    hours = [f"2024-01-{d:02} {h:02}:00,{h % 5},{d % 7 == 0:d},{h + d % 3}" for d in range(1, 29) for h in range(24)]
+    (tmp_path / "load.csv").write_text("\n".join(["time,wind,holiday,load", *hours]) + "\n")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = [c for c in commands("README.md") if c.startswith("cellwright")]
     assert len(ours) >= 7

@@ -158,11 +158,14 @@ def evaluate(
     glob: Annotated[str, typer.Option(help="which files of a folder of texts")] = "*",
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="a picture: of classes, the confusion matrix", show_default=False),
+        typer.Option(metavar="FILE", help="a picture: the confusion matrix, the last forecast", show_default=False),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="of forecasts: steps from one to the next", show_default="as in training")
     ] = None,
     last: Last = False,
 ) -> None:
-    """How well a model does on other data: nats and bits per character, or accuracy and F1."""
+    """How well a model does on other data: nats and bits per character, accuracy and F1, or errors."""
     from .runs import load
 
     if plot is not None:
@@ -170,7 +173,7 @@ def evaluate(
 
         check()
     loaded = load(run, "last" if last else "best")
-    found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob)
+    found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob, stride=stride)
     typer.echo(found.text)
     if plot is not None:
         if found.draw is None:
@@ -188,7 +191,7 @@ def predict(
     ] = None,
     last: Last = False,
 ) -> None:
-    """What a model says about new data: one line per sequence, or per word or frame."""
+    """What a model says about new data: one line per sequence, per word or frame, or per step of the future."""
     from .records import write
     from .runs import load
 

@@ -1,4 +1,4 @@
-"""`Classifier` and `Tagger`: the tasks `classify` and `tag` with `fit`, `predict` and `score`, on data in memory."""
+"""`Classifier`, `Tagger`, `Forecaster`: these tasks with `fit`, `predict` and `score`, on data in memory."""
 
 import io
 import tempfile
@@ -13,6 +13,9 @@ from rich.console import Console
 from ..errors import InputError, RunError
 from ..tasks.classify.job import ClassifyJob, symbols_of
 from ..tasks.data.columns import filled, with_deltas
+from ..tasks.forecast.arrays import frames_of, is_many
+from ..tasks.forecast.job import ForecastJob
+from ..tasks.forecast.windows import Windows
 from ..tasks.labels.dataset import Dataset, Example
 from ..tasks.labels.job import LabelJob
 from ..tasks.labels.net import Judgement
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 class _Estimator:
     """Settings, and after `fit` or `load` a net."""
 
-    _job: LabelJob
+    _job: Any
 
     def __init__(self, *, out: str | Path | None = None, quiet: bool = True, **settings: Any) -> None:
         self._config: Any = self._job.config.checked(settings)
@@ -44,6 +47,27 @@ class _Estimator:
         made._loaded, made._config = loaded, loaded.config
         return made
 
+    def _train(self, config: Any, data: Any) -> "Self":
+        shown = Lines(Console(file=io.StringIO())) if self._quiet else display(Console())
+        with tempfile.TemporaryDirectory(prefix="cellwright-") as folder:
+            out = Path(folder, "run") if self._out is None else Path(self._out)
+            if not start(config, out, shown, data=data):
+                raise KeyboardInterrupt
+            self._loaded = load(out)
+        return self
+
+    @property
+    def _fitted(self) -> Loaded:
+        if self._loaded is None:
+            raise RunError(f"this {type(self).__name__} has not learned anything yet; call fit first, or load a run")
+        return self._loaded
+
+
+class _Labeller(_Estimator):
+    """What gives labels."""
+
+    _job: LabelJob
+
     def fit(self, X: Iterable[Any], y: Iterable[Any]) -> "Self":
         """Train on sequences `X` with labels `y`. Returns itself.
 
@@ -55,13 +79,7 @@ class _Estimator:
         if features and hasattr(config, "series"):
             config = config.changed(series=features)
         data = self._job.gather(config, Dataset(), self._layout(features), examples)
-        shown = Lines(Console(file=io.StringIO())) if self._quiet else display(Console())
-        with tempfile.TemporaryDirectory(prefix="cellwright-") as folder:
-            out = Path(folder, "run") if self._out is None else Path(self._out)
-            if not start(config, out, shown, data=data):
-                raise KeyboardInterrupt
-            self._loaded = load(out)
-        return self
+        return self._train(config, data)
 
     @property
     def classes_(self) -> tuple[str, ...]:
@@ -83,12 +101,6 @@ class _Estimator:
         for scores, truth in self._scored(X, y):
             judgement.add(scores, truth)
         return judgement.measured
-
-    @property
-    def _fitted(self) -> Loaded:
-        if self._loaded is None:
-            raise RunError(f"this {type(self).__name__} has not learned anything yet; call fit first, or load a run")
-        return self._loaded
 
     def _examples(self, X: Iterable[Any], y: Iterable[Any] | None) -> Iterator[Example]:
         if isinstance(X, str) or isinstance(y, str):
@@ -126,7 +138,7 @@ class _Estimator:
         raise NotImplementedError
 
 
-class Classifier(_Estimator):
+class Classifier(_Labeller):
     """The class of a text or of a series: N to 1.
 
         model = Classifier(hidden=64, epochs=10).fit(["Schmidt", "Rossi", ...], ["German", "Italian", ...])
@@ -162,7 +174,7 @@ class Classifier(_Estimator):
         return {"label": "label", **columns}
 
 
-class Tagger(_Estimator):
+class Tagger(_Labeller):
     """A label for every word of a sentence, or for every frame of a recording: N to N.
 
         model = Tagger(epochs=10).fit([["the", "dog", "barks"], ...], [["DET", "NOUN", "VERB"], ...])
@@ -206,3 +218,71 @@ class Tagger(_Estimator):
             return {"kind": "words"}
         given = features // 2 if self._config.deltas else features
         return {"kind": "frames", "label": "label", "columns": [str(k + 1) for k in range(given)]}
+
+
+class Forecaster(_Estimator):
+    """The next values of series, with intervals: N to M.
+
+        model = Forecaster(horizon=12, season=12, hidden=64).fit(passengers)
+        model.predict(passengers)
+
+    `y` is a series: [T], or [T, K] for several targets; or a list of series. Beside it, of the same form: `X`, numbers
+    known up to now, [T] or [T, C]; `known`, numbers known for the horizon too: T rows, and for `predict` H more;
+    `times` [T]: dates (numpy's datetime64, datetime, or text such as "2024-01-31") or numbers, in regular steps.
+
+    Args:
+        out: a new folder for the run; None: one that is removed after the training.
+        quiet: False shows the progress.
+        settings: the options of `cellwright train forecast`, such as horizon, window, season, quantile=(0.05, 0.95).
+
+    OptionError: a setting that is not possible.
+    """
+
+    _job = ForecastJob()
+
+    def fit(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> "Self":
+        """Train. Returns itself.
+
+        InputError, DataError: the arrays do not fit, are too short, or lack values. RunError: `out` is in use.
+        """
+        self._train(self._config, frames_of(self._config, y, X, known, times))
+        self._config = self._fitted.config
+        return self
+
+    @property
+    def quantiles_(self) -> tuple[float, ...]:
+        """The quantiles that are forecast."""
+        found: tuple[float, ...] = self._config.quantiles
+        return found
+
+    def predict_quantiles(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> Any:
+        """Quantiles of the next H values of each series: [H, Q] or [H, K, Q], or a list of such arrays."""
+        windows = self._windows(y, X, known, times)
+        found = [values for _, _, values in self._job.told(self._fitted.net, windows)]
+        many = is_many(y)
+        narrow = np.ndim(y[0] if many else y) == 1
+        found = [values[:, 0] if narrow else values for values in found]
+        return found if many else found[0]
+
+    def predict(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> Any:
+        """Medians of the next H values of each series: [H] or [H, K], or a list of such arrays."""
+        found = self.predict_quantiles(y, X, known, times)
+        middle = self.quantiles_.index(0.5)
+        return [values[..., middle] for values in found] if isinstance(found, list) else found[..., middle]
+
+    def score(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> float:
+        """1 - MASE / MASE of the seasonal naive forecast, from every origin: 1 is perfect, 0 as good as naive."""
+        measured = self.measure(y, X, known, times)
+        return 1 - measured["MASE"] / max(measured["naive MASE"], 1e-30)
+
+    def measure(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> dict[str, float]:
+        """MAE, RMSE, MASE, that of the seasonal naive forecast, quantile loss and coverage, by name.
+
+        With `times`, what the net has learned from is left out.
+        """
+        windows = self._windows(y, X, known, times)
+        return dict(self._job.judged(self._fitted.net, windows, windows.config.stride, "y").numbers)
+
+    def _windows(self, y: Any, X: Any, known: Any, times: Any) -> Windows:
+        config, knows = self._fitted.config, self._fitted.net.knows
+        return Windows(config, frames_of(config, y, X, known, times, knows), knows)

@@ -93,7 +93,9 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         shown = typer.Option(OPTION, metavar="NAME=VALUE", help=help)
         return _parameter(name, Annotated[list[str] | None, shown], None)
     if get_origin(kind) is tuple:
-        return _parameter(name, Annotated[list[str] | None, typer.Option(spelled, help=help)], None)
+        many: Any = list[_plain(get_args(kind)[0])] | None  # type: ignore[misc]
+        default = [*default] or None
+        return _parameter(name, Annotated[many, typer.Option(spelled, help=help)], default)
     if kind is bool:
         both = f"{spelled}/--no-{name.replace('_', '-')}" if default else spelled
         return _parameter(name, Annotated[bool, typer.Option(both, help=help)], default)
@@ -102,10 +104,14 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         return _parameter(name, Annotated[str, typer.Option(spelled, metavar=metavar, help=help)], default)
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not NoneType)
-    plain: Any = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    plain = _plain(kind)
     plain = plain | None if default is None else plain
     annotated: Any = Annotated[plain, typer.Option(spelled, help=help, show_default=default not in (None, ""))]
     return _parameter(name, annotated, default)
+
+
+def _plain(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:

@@ -35,6 +35,11 @@ class Ragged:
         if len(self._pending) >= _BUFFER:
             self._write()
 
+    def extend(self, values: NDArray[Any]) -> None:
+        """More of the sequence that was appended last."""
+        self.append(values)
+        del self._ends[-2]
+
     def close(self) -> "Ragged":
         """No more of them."""
         self._write()
@@ -53,6 +58,12 @@ class Ragged:
     def __getitem__(self, i: int) -> NDArray[Any]:
         assert self._values is not None
         return self._values[self.ends[i] : self.ends[i + 1]]
+
+    def rows(self, places: Any) -> NDArray[Any]:
+        """Rows by their places among those of all sequences, one after the other: a slice, or indices of any shape."""
+        assert self._values is not None
+        found: NDArray[Any] = self._values[places]
+        return found
 
     def pad(self, indices: NDArray[Any], filler: Any) -> NDArray[Any]:
         """Some of them side by side, [T, B] or [T, B, width], with `filler` after the end of the shorter ones."""

@@ -125,12 +125,22 @@ class Table:
             yield number, ["" if value is None else str(value) for value in values]
 
 
-def numbers(cells: Sequence[str], columns: Sequence[str], place: str, missing: bool) -> NDArray[np.float32]:
-    """Cells as float32, NaN where a value is missing. DataError: not a number; or missing, and `missing` is False."""
+def numbers(
+    cells: Sequence[str],
+    columns: Sequence[str],
+    place: str,
+    missing: bool,
+    dtype: Any = np.float32,
+    mend: str = "leave it out with --drop",
+) -> NDArray[Any]:
+    """Cells as float32, NaN where a value is missing. DataError: not a number; or missing, and `missing` is False.
+
+    `mend`: what can be done about a column that is none of numbers; its name follows.
+    """
     try:
         values = np.array([float(cell) for cell in cells], dtype=np.float64)
     except ValueError:
-        values = np.array([_checked(cell, column, place) for cell, column in zip(cells, columns, strict=True)])
+        values = np.array([_checked(cell, column, place, mend) for cell, column in zip(cells, columns, strict=True)])
     if not np.isfinite(values).all():
         k = int(np.flatnonzero(~np.isfinite(values))[0])
         if np.isinf(values).any():
@@ -141,7 +151,7 @@ def numbers(cells: Sequence[str], columns: Sequence[str], place: str, missing: b
                 f"{place}, column {columns[k]!r} has no value ({cells[k]!r}); fill it in, or choose --fill mean, "
                 f"previous or zero"
             )
-    return values.astype(np.float32)
+    return values.astype(dtype)
 
 
 def is_number(cell: str) -> bool:
@@ -155,12 +165,12 @@ def named(names: Sequence[str], most: int = 12) -> str:
     return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
-def _checked(cell: str, column: str, place: str) -> float:
+def _checked(cell: str, column: str, place: str, mend: str) -> float:
     value = _number(cell)
     if value is None and cell.strip().lower() in MISSING:
         return math.nan
     if value is None:
-        raise DataError(f"{place}, column {column!r} is {cell!r}, expected a number; leave it out with --drop {column}")
+        raise DataError(f"{place}, column {column!r} is {cell!r}, expected a number; {mend} {column}")
     return value
 
 

@@ -1,0 +1,1 @@
+"""N to M: the next values of series, with intervals."""
