@@ -161,7 +161,7 @@ def evaluate(
     glob: Annotated[str, typer.Option(help="which files of a folder of texts")] = "*",
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="a picture: of classes, the confusion matrix", show_default=False),
+        typer.Option(metavar="FILE", help="a picture, such as the confusion matrix of classes", show_default=False),
     ] = None,
     beam: Beam = 0,
     last: Last = False,

@@ -199,7 +199,7 @@ class LabelJob(Job):
 
     def pictures(self, config: Any, net: Net, task: LabelTask, folder: Path) -> list[Path]:
         """The confusion matrix of the last evaluation."""
-        return [matrix(task.confusion.counts, task.names, folder / "confusion.png")] if task.confusion else []
+        return [matrix(task.judged.confusion.counts, task.names, folder / "confusion.png")] if task.judged else []
 
     def predict(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """A label with its probability per sequence, or per step."""

@@ -146,7 +146,7 @@ class LabelTask:
         self.order = Order(indices, data.inputs.lengths[indices], config.batch, config.seed)
         labels = int(data.targets.lengths[indices].sum())
         self.per_step = max(1, round(labels / self.order.batches))
-        self.confusion: Confusion | None = None  # of the last evaluation
+        self.judged: Any = None  # the judgement of the last evaluation
         self.reading = 0.0
         self._weight = None
         if config.balance:
@@ -192,5 +192,5 @@ class LabelTask:
         judgement = self.net.judgement()
         for _, scores, truth in self.net.run(self._batches, self.data.part(part)):
             judgement.add(scores, truth)
-        self.confusion = judgement.confusion
+        self.judged = judgement
         return judgement.measured
