@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cellwright.errors import DataError
+from cellwright.tasks.labels.dataset import IGNORE, Batch
 from cellwright.tasks.speech import batches, ctc
 from cellwright.tasks.speech.features import FLOOR, LogMel
 
@@ -17,6 +19,7 @@ soundfile = pytest.importorskip("soundfile", reason="sound is read by soundfile;
 pytest.importorskip("soxr", reason="other rates need soxr; pip install 'cellwright[speech]'")
 
 from cellwright.tasks.speech.audio import Audio  # noqa: E402
+from cellwright.tasks.speech.net import SpeechTask  # noqa: E402
 
 
 def tone(hertz: float, seconds: float, rate: int, level: float = 0.5) -> Any:
@@ -254,6 +257,18 @@ def test_ctc_beside_all_paths(seed: int) -> None:
         ends = list(itertools.accumulate(size for _, size in groups))
         spans = [(end - size, end - 1) for (k, size), end in zip(groups, ends, strict=True) if k]
         assert ctc.align(x, text) == spans
+
+
+def test_the_loss_of_a_batch_is_per_symbol() -> None:
+    x = [scores(6, 3, 20), scores(4, 3, 21)]
+    logits = torch.randn(6, 2, 3, dtype=torch.float64)  # what is after the end does not count
+    for b, one in enumerate(x):
+        logits[: len(one), b] = torch.from_numpy(one + b)  # a shift of all logits changes nothing
+    task = SpeechTask.__new__(SpeechTask)
+    task._text = True
+    batch = Batch(torch.empty(0), torch.tensor([6, 4]), torch.tensor([[1, 2], [1, IGNORE]]))
+    want = -math.log(all_texts(x[0])[(1, 1)]) - math.log(all_texts(x[1])[(2,)])
+    assert float(task.criterion(logits, batch)) == pytest.approx(want / 3, rel=1e-9)
 
 
 def test_a_wide_beam_finds_what_the_best_path_misses() -> None:

@@ -42,7 +42,8 @@ class SpeechReader(Reader):
             yield self._example(str(place), place, None, digest)
 
     def _folder(self, folder: Path, labelled: bool, digest: Any) -> Iterator[Example]:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+        files = (p for p in folder.rglob("*") if p.suffix.lower() in audio.SUFFIXES and not p.name.startswith("."))
+        found = sorted(p for p in files if p.is_file())
         if not found:
             raise DataError(f"{folder} has no recordings; name a folder with files {', '.join(audio.SUFFIXES)}")
         table = _table_of(folder) if labelled else None
@@ -83,6 +84,8 @@ class SpeechReader(Reader):
             place = f"{path}, row {number}"
             if not cells[at].strip():
                 raise DataError(f"{place} names no recording; fill it in or leave the row out")
+            if any("\n" in cell for cell in cells):
+                raise DataError(f"{place} goes over several lines: a quote is not closed; close it, or write it twice")
             file = path.parent / cells[at].strip()
             if not file.is_file():
                 raise DataError(f"{place} names {cells[at]!r}, and there is no file {file}; mend the name or the row")
