@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,13 @@ def test_commands_run(tmp_path: Path) -> None:
     (tmp_path / "frames.csv").write_text("\n".join(["time,x,phase", *frames]) + "\n")
     hours = [f"2024-01-{d:02} {h:02}:00,{h % 5},{d % 7 == 0:d},{h + d % 3}" for d in range(1, 29) for h in range(24)]
     (tmp_path / "load.csv").write_text("\n".join(["time,wind,holiday,load", *hours]) + "\n")
+    for n in range(20):
+        for name in (f"talks/{n}.wav", f"spoken/{'yes' if n % 2 else 'no'}_{n}.wav"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            with wave.open(str(tmp_path / name), "wb") as sound:
+                sound.setparams((1, 2, 8000, 0, "NONE", ""))
+                sound.writeframes(bytes((k * (n + 1)) % 256 for k in range(8000)))
+    (tmp_path / "talks" / "transcripts.tsv").write_text("".join(f"{n}.wav\tab c\n" for n in range(20)))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = [c for c in commands("README.md") if c.startswith("cellwright")]
     assert len(ours) >= 7

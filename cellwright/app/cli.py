@@ -35,6 +35,9 @@ app.add_typer(training, name="train")
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the --out of a training", show_default=False)]
 Format = Annotated[str, typer.Option("--format", metavar="torch|keras|tf1|flax|onnx", help="whose names and layout")]
 Last = Annotated[bool, typer.Option("--last", help="the last weights instead of the best ones")]
+Beam = Annotated[
+    int, typer.Option(min=0, help="of texts: how many are followed at once in the search; 0: the best path")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="an option of the cell, for example peephole=true; repeatable"),
@@ -163,6 +166,7 @@ def evaluate(
     stride: Annotated[
         int | None, typer.Option(min=1, help="of forecasts: steps from one to the next", show_default="as in training")
     ] = None,
+    beam: Beam = 0,
     last: Last = False,
 ) -> None:
     """How well a model does on other data: nats and bits per character, accuracy and F1, or errors."""
@@ -173,7 +177,8 @@ def evaluate(
 
         check()
     loaded = load(run, "last" if last else "best")
-    found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob, stride=stride)
+    options = loaded.job.chosen({"beam": beam, "stride": stride})
+    found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob, **options)
     typer.echo(found.text)
     if plot is not None:
         if found.draw is None:
@@ -189,6 +194,8 @@ def predict(
         Path | None,
         typer.Option(help="a .csv, .tsv, .jsonl or .txt file instead of the terminal", show_default=False),
     ] = None,
+    beam: Beam = 0,
+    times: Annotated[bool, typer.Option("--times", help="of speech: when each symbol is said, one per line")] = False,
     last: Last = False,
 ) -> None:
     """What a model says about new data: one line per sequence, per word or frame, or per step of the future."""
@@ -196,7 +203,8 @@ def predict(
     from .runs import load
 
     loaded = load(run, "last" if last else "best")
-    write(loaded.job.predict(loaded.config, loaded.net, data), out)
+    options = loaded.job.chosen({"beam": beam, "times": times})
+    write(loaded.job.predict(loaded.config, loaded.net, data, **options), out)
 
 
 @app.command()

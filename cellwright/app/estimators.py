@@ -97,7 +97,7 @@ class _Labeller(_Estimator):
 
     def measure(self, X: Iterable[Any], y: Iterable[Any]) -> dict[str, float]:
         """Loss in nats per label, accuracy, macro F1, and for a tagger the F1 of spans, by name."""
-        judgement = Judgement(self.classes_, self._job.spans)
+        judgement: Judgement = self._fitted.net.judgement()
         for scores, truth in self._scored(X, y):
             judgement.add(scores, truth)
         return judgement.measured

@@ -23,6 +23,7 @@ JOBS = {  # name: the class of its settings
     "classify": "ClassifyConfig",
     "tag": "TagConfig",
     "forecast": "ForecastConfig",
+    "speech": "SpeechConfig",
 }
 
 
@@ -68,6 +69,7 @@ class Job(ABC):
     """
 
     config: type[TrainConfig]
+    takes: tuple[str, ...] = ()  # the options of `eval` and `predict` that only some tasks know, by name
 
     @abstractmethod
     def read(self, config: Any) -> Any:
@@ -93,6 +95,13 @@ class Job(ABC):
     def facts(self, config: Any, net: Any, data: Any, task: Any) -> dict[str, list[str]]:
         """What is special in this training, in a few words, by the name of the row."""
 
+    def chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that were given. OptionError: this task has no such option."""
+        given = {name: value for name, value in options.items() if value}
+        if unknown := [name for name in given if name not in self.takes]:
+            raise OptionError(f"--{unknown[0]}: a run of {self.config.task} has no such option; leave it out")
+        return given
+
     def sample(self, config: Any, net: Any, step: int) -> str | None:
         """Something to show at the evaluation after a step; None: nothing."""
         return None
@@ -114,7 +123,7 @@ class Job(ABC):
     def evaluate(self, config: Any, net: Any, paths: Sequence[str], **options: Any) -> Found:
         """How well a model does on other data. DataError: they are not what it was trained for."""
 
-    def predict(self, config: Any, net: Any, paths: Sequence[str]) -> Prediction:
+    def predict(self, config: Any, net: Any, paths: Sequence[str], **options: Any) -> Prediction:
         """What a model says about data without labels. OptionError: this task does not predict."""
         name = self.config.task
         raise OptionError(f"a run of {name} predicts nothing for a file; let it write: cellwright generate RUN")

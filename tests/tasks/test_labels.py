@@ -118,7 +118,7 @@ def test_validation_counts_every_label_once() -> None:
         (nouns * math.log(4 / 3) + (len(labels) - nouns) * math.log(4)) / len(labels), rel=1e-6
     )
     assert found["macro F1"] == pytest.approx(2 * nouns / (len(labels) + nouns) / 2)
-    assert task.confusion is not None and task.confusion.counts.sum() == len(labels)
+    assert task.judged.confusion.counts.sum() == len(labels)
     assert task.test() is None
 
 

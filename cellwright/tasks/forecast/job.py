@@ -30,6 +30,7 @@ class ForecastJob(Job):
     """Quantiles of the next steps of each series."""
 
     config = ForecastConfig
+    takes = ("stride",)
 
     def read(self, config: ForecastConfig) -> Frames:
         """All files, once: a row per step on the disk."""

@@ -162,7 +162,7 @@ class Encoding:
     """What a net knows of its inputs and labels.
 
     `lower`: words are looked up in small letters; their characters are as they are. `mean`, `deviation` [F] of the
-    training data, for numbers only. `layout`: which columns were what.
+    training data, for numbers only. `layout`: which columns were what; its "what": what a label is called.
     """
 
     labels: tuple[str, ...]
@@ -192,8 +192,9 @@ class Encoding:
         for label in example.labels:
             if label not in self.known:
                 raise DataError(
-                    f"{example.place} has the label {label!r}, which was not in the training data; they had "
-                    f"{named(self.labels)}; leave these rows out, or train with them"
+                    f"{example.place} has the {self.layout.get('what', 'label')} {label!r}, which was not in the "
+                    f"training data; they had {named([name for name in self.labels if name])}; leave these rows out, "
+                    f"or train with them"
                 )
 
     def to_json(self) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from ...nn import Recurrent
 from ..data.lexicon import Lexicon
 from ..job import Found, Job, Prediction, layer_line
 from ..pictures import matrix
-from .dataset import TEST, TRAINING, VALIDATION, Batches, Dataset, Encoding, Example
-from .net import Front, Judgement, LabelNet, LabelTask, Net
+from .dataset import TEST, TRAINING, VALIDATION, Dataset, Encoding, Example
+from .net import Front, LabelNet, LabelTask, Net
 
 EMBED = 100  # numbers per word
 _FEWEST = 400  # steps of a training, however few data there are
@@ -89,8 +89,8 @@ class LabelJob(Job):
             for example in examples:
                 if unknown := next((k for k in example.labels if k not in data.label_counts), None):
                     raise DataError(
-                        f"{example.place} has the label {unknown!r}, which the training data do not have; leave "
-                        f"these rows out, or add such rows to the training data"
+                        f"{example.place} has the {layout.get('what', 'label')} {unknown!r}, which the training data "
+                        f"do not have; leave these rows out, or add such rows to the training data"
                     )
                 data.add(example, part)
         data.close()
@@ -113,7 +113,7 @@ class LabelJob(Job):
         spelling = []
         if characters is not None:
             spelling = [cell(len(characters), config.characters, **options).definition()]
-        size = data.features or embed or len(words or ())
+        size = self.width(config, data) or embed or len(words or ())
         size += sum(2 * one.output_size for one in spelling)
         layers: list[Definition] = []
         for _ in range(config.layers):
@@ -130,6 +130,10 @@ class LabelJob(Job):
         """Mean and deviation of each feature."""
         return tuple(data.moments.mean.tolist()), tuple(data.moments.deviation.tolist())
 
+    def width(self, config: Any, data: Dataset) -> int:
+        """Features of a step as the layer sees it; 0: symbols."""
+        return data.features
+
     def build(self, config: Any, documents: Mapping[str, Any]) -> Net:
         """The net."""
         encoding, cells = Encoding.from_json(documents["encoding.json"]), documents["cells.json"]
@@ -140,11 +144,11 @@ class LabelJob(Job):
             bidirectional=config.bidirectional,
         )
         output = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(recurrent.output_size, len(encoding.labels)))
-        return Net(LabelNet(front, self.topology(config, recurrent, output)), encoding)
+        return Net(LabelNet(front, self.topology(config, recurrent, output)), encoding, self.spans)
 
     def task(self, config: Any, net: Net, data: Dataset) -> LabelTask:
         """The data in batches."""
-        return LabelTask(config, net, data, self.unit, self.spans)
+        return LabelTask(config, net, data, self.unit)
 
     def facts(self, config: Any, net: Net, data: Dataset, task: LabelTask) -> dict[str, list[str]]:
         """Model, data and plan."""
@@ -178,7 +182,7 @@ class LabelJob(Job):
 
     def evaluate(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Accuracy and F1 on labelled files."""
-        judgement = Judgement(net.encoding.labels, self.spans)
+        judgement = net.judgement()
         count = 0
         for _, scores, truth in self.answers(net, self._examples(config, net, paths, True)):
             judgement.add(scores, truth)
@@ -195,9 +199,9 @@ class LabelJob(Job):
 
     def pictures(self, config: Any, net: Net, task: LabelTask, folder: Path) -> list[Path]:
         """The confusion matrix of the last evaluation."""
-        return [matrix(task.confusion.counts, task.names, folder / "confusion.png")] if task.confusion else []
+        return [matrix(task.judged.confusion.counts, task.names, folder / "confusion.png")] if task.judged else []
 
-    def predict(self, config: Any, net: Net, paths: Sequence[str]) -> Prediction:
+    def predict(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """A label with its probability per sequence, or per step."""
         return self.told(net, self.answers(net, self._examples(config, net, paths, False)))
 
@@ -253,7 +257,7 @@ def _answered(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, NDA
     for example in block:
         data.add(example, TEST)
     data.close()
-    results = net.run(Batches(data, net.encoding), np.arange(len(data)))
+    results = net.run(net.batches(data), np.arange(len(data)))
     found = {index: (scores, truth) for index, scores, truth in results}
     for index, example in enumerate(block):
         yield example, *found[index]
@@ -267,7 +271,7 @@ def _enough(config: Any, data: Dataset) -> None:
             f"{names}: {len(data)} sequence(s), of which {counts[0]} to train on and {counts[1]} for validation; at "
             f"least one each is needed: give more data, a larger --validation, or --validation-data"
         )
-    if len(data.label_counts) < 2:
+    if len(data.labels) < 2:
         raise DataError(
             f"{names}: all {counts[0]} training sequences have the label {next(iter(data.label_counts), '')!r}; at "
             f"least two labels are needed"

@@ -73,27 +73,35 @@ class LabelNet(nn.Module):
 
 
 class Net:
-    """A net, and what it knows of inputs and labels."""
+    """A net, and what it knows of inputs and labels; `spans`: F1 of whole spans is measured too."""
 
-    def __init__(self, model: LabelNet, encoding: Encoding) -> None:
-        self.model, self.encoding = model, encoding
+    def __init__(self, model: LabelNet, encoding: Encoding, spans: bool = False) -> None:
+        self.model, self.encoding, self.spans = model, encoding, spans
+
+    def batches(self, data: Dataset) -> Batches:
+        """Examples as this net takes them."""
+        return Batches(data, self.encoding)
+
+    def judgement(self) -> "Judgement":
+        """An empty one, to be added to."""
+        return Judgement(self.encoding.labels, self.spans)
 
     @torch.no_grad()
     def run(
         self, batches: Batches, indices: NDArray[np.int64]
     ) -> Iterator[tuple[int, NDArray[Any], NDArray[np.int64]]]:
-        """Each example's index, log-probabilities [1 or T, K] and labels [1 or T], the shortest examples first."""
+        """Each example's index, log-probabilities [1 or T, K] and its labels [U], the shortest examples first."""
         self.model.eval()
         lengths = batches.data.inputs.lengths
         longest = int(lengths[indices].max(initial=1))
         for chosen in by_length(indices, lengths[indices], max(1, min(256, _STEPS_AT_ONCE // longest))):
             batch = batches(chosen)
             scores = self.model(batch).log_softmax(-1).double().numpy()
-            steps = scores.shape[0] if scores.ndim == 3 else 1
-            scores = scores.reshape(steps, len(chosen), -1)
+            sizes = batch.lengths.tolist() if scores.ndim == 3 else [1] * len(chosen)
+            scores = scores.reshape(-1, len(chosen), scores.shape[-1])
+            truth = batch.y.reshape(-1, len(chosen)).numpy()
             for b, index in enumerate(chosen.tolist()):
-                size = int(lengths[index]) if steps > 1 else 1
-                yield index, scores[:size, b], batch.y[:size, b].numpy()
+                yield index, scores[: sizes[b], b], truth[truth[:, b] != IGNORE, b]
 
 
 class Judgement:
@@ -130,15 +138,15 @@ class LabelTask:
 
     quantity = "nats"
 
-    def __init__(self, config: LabelsConfig, net: Net, data: Dataset, unit: str, spans: bool) -> None:
-        self.net, self.model, self.unit, self._data, self._spans = net, net.model, unit, data, spans
+    def __init__(self, config: Any, net: Net, data: Dataset, unit: str) -> None:
+        self.net, self.model, self.unit, self.data = net, net.model, unit, data
         self.names = net.encoding.labels
-        self._batches = Batches(data, net.encoding)
+        self._batches = net.batches(data)
         indices = data.part(TRAINING)
         self.order = Order(indices, data.inputs.lengths[indices], config.batch, config.seed)
         labels = int(data.targets.lengths[indices].sum())
         self.per_step = max(1, round(labels / self.order.batches))
-        self.confusion: Confusion | None = None  # of the last evaluation
+        self.judged: Any = None  # the judgement of the last evaluation
         self.reading = 0.0
         self._weight = None
         if config.balance:
@@ -149,9 +157,16 @@ class LabelTask:
     def loss(self, step: int) -> Tensor:
         """Mean -ln p(label) over the labels of the batch of a step."""
         began = time.perf_counter()
-        batch = self._batches(self.order(step))
+        batch = self.batch(step)
         self.reading += time.perf_counter() - began
-        logits = self.model(batch)
+        return self.criterion(self.model(batch), batch)
+
+    def batch(self, step: int) -> Batch:
+        """What is learned from at step 0, 1, ..."""
+        return self._batches(self.order(step))
+
+    def criterion(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of logits [B, K] or [T, B, K]."""
         return cross_entropy(logits.flatten(0, -2), batch.y.flatten(), self._weight, ignore_index=IGNORE)
 
     def carried(self) -> dict[str, Tensor]:
@@ -167,15 +182,15 @@ class LabelTask:
 
     def test(self) -> dict[str, float] | None:
         """The same on the test part; None if there is none."""
-        return self._judge(TEST) if len(self._data.part(TEST)) else None
+        return self._judge(TEST) if len(self.data.part(TEST)) else None
 
     def measures(self, loss: float) -> dict[str, float]:
         """None."""
         return {}
 
     def _judge(self, part: int) -> dict[str, float]:
-        judgement = Judgement(self.names, self._spans)
-        for _, scores, truth in self.net.run(self._batches, self._data.part(part)):
+        judgement = self.net.judgement()
+        for _, scores, truth in self.net.run(self._batches, self.data.part(part)):
             judgement.add(scores, truth)
-        self.confusion = judgement.confusion
+        self.judged = judgement
         return judgement.measured
