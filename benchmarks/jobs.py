@@ -75,12 +75,11 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def spoken(data: Path, work: Path) -> None:
-    """The official test, index 0 to 4 of each digit and speaker; 5 to 9 for validation; the others to train on."""
-    parts: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
+    """The official test, index 0 to 4 of each digit and speaker; the others to train on."""
+    parts: dict[str, list[str]] = {"test": [], "train": []}
     for file in sorted((data / "fsdd" / "recordings").glob("*.wav")):
         digit, _, index = file.stem.split("_")
-        part = "test" if int(index) < 5 else "validation" if int(index) < 10 else "train"
-        parts[part].append(f"{file}\t{DIGITS[int(digit)]}\n")
+        parts["test" if int(index) < 5 else "train"].append(f"{file}\t{DIGITS[int(digit)]}\n")
     for part, rows in parts.items():
         (work / f"{part}.tsv").write_text("".join(rows))
 
@@ -148,7 +147,7 @@ def naive_mase(y: NDArray[Any], training: int, first: int, end: int, season: int
     return float(test.mean() / errors[: training - season].mean())
 
 
-SPOKEN = ("speech", "{work}/train.tsv", "--validation-data", "{work}/validation.tsv", "--test-data", "{work}/test.tsv")
+SPOKEN = ("speech", "{work}/train.tsv", "--test-data", "{work}/test.tsv")
 UD = "{data}/ud_ewt/en_ewt-ud"
 GESTURE = "{data}/gesture_phase"
 JOBS = {

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def test_labels_from_names_folders_and_tables(cli: Cli, tmp_path: Path) -> None:
     told = list(csv.reader(cli("predict", run, new).out.splitlines(), delimiter="\t"))
     assert len(told) == 20 and all(Path(file).name.startswith(label) for file, label in told[:3])
     refused(cli("eval", run, data / "nothing"), "does not exist")
+    refused(cli("predict", run, new, "--times"), "--times is for texts", "--level label")
+    refused(cli("eval", run, new, "--beam", 3), "--beam is for texts")
 
 
 @pytest.mark.parametrize("level", ["char", "label"])
@@ -220,6 +223,12 @@ def test_bad_folders(cli: Cli, tmp_path: Path) -> None:
     for name in ("x.tsv", "y.tsv"):
         (tmp_path / "one" / name).write_text("a.wav\tab\n")
     refused(cli("train", "speech", tmp_path / "one", *out), "several tables, 'x.tsv', 'y.tsv'")
+
+
+@pytest.mark.parametrize("name", ["soundfile", "soxr", "rapidfuzz"])
+def test_a_library_that_is_not_there(name: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    refused(cli("train", "speech", tmp_path, "--out", tmp_path / "run"), name, "pip install 'cellwright[speech]'")
 
 
 def test_new_data_that_do_not_suit(cli: Cli, data: Path, tmp_path: Path) -> None:

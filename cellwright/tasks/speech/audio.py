@@ -20,6 +20,7 @@ _UNKNOWN = 0x7FFFF000  # sizes from here on are what programs write who do not k
 def libraries() -> Any:
     """The modules soundfile and soxr. OptionError: they are not there."""
     try:
+        import rapidfuzz  # noqa: F401  (used where errors are counted: all are asked for before anything is done)
         import soundfile
         import soxr
     except (ImportError, OSError) as error:  # OSError: soundfile without its library

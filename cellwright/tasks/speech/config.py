@@ -41,7 +41,7 @@ class SpeechConfig(PartsConfig):
     stack: PositiveInt = Field(2, description="frames that go into the net as one step")
 
     speed: Annotated[FiniteFloat, Field(ge=0, le=0.5)] = Field(
-        0.0, description="in training, slower or faster by up to this part"
+        0.1, description="in training, slower or faster by up to this part"
     )
     shift: NonNegativeInt = Field(0, description="in training, up to so many frames of what was before, in front")
     gain: NonNegative = Field(0.0, description="in training, louder or softer by up to so many decibels")
@@ -55,6 +55,7 @@ class SpeechConfig(PartsConfig):
     )
     pool: Literal["last", "mean", "max", "attention"] = Field("max", description="how many states become one label")
     layers: PositiveInt = Field(2, description="layers")
+    epochs: PositiveInt = Field(30, description="how often every recording is heard; at least 400 steps")
 
     @model_validator(mode="after")
     def _fits(self) -> "Self":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ...errors import DataError
+from ...errors import DataError, OptionError
 from ...nn import Recurrent
 from ...topologies import ManyToMany, ManyToOne
 from ..data.lexicon import Lexicon
@@ -99,10 +99,9 @@ class SpeechJob(LabelJob):
 
     def evaluate(self, config: SpeechConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Error rates of texts, or accuracy and F1 of labels."""
-        assert isinstance(net, SpeechNet)
+        net = _searching(net, options)
         if config.level == "label":
             return super().evaluate(config, net, paths)
-        net.width = options.get("beam") or 0
         judgement = TextJudgement(net)
         wrong: list[tuple[float, str, str, str]] = []
         shown = None
@@ -134,8 +133,7 @@ class SpeechJob(LabelJob):
 
     def predict(self, config: SpeechConfig, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """A text or a label per recording; with `times`, a row per symbol. `beam`: how wide texts are searched."""
-        assert isinstance(net, SpeechNet)
-        net.width = options.get("beam") or 0
+        net = _searching(net, options)
         answers = self.answers(net, self._examples(config, net, paths, False))
         if options.get("times"):
             return Prediction(_timed(config, net, answers), ("file", "symbol", "start", "end", "probability"))
@@ -157,6 +155,15 @@ class SpeechJob(LabelJob):
                 yield {"file": example.shown, what: said, "probability": round(probability, 6)}
 
         return Prediction(records(), ("file", what, "probability"), lambda record: f"{record['file']}\t{record[what]}")
+
+
+def _searching(net: Net, options: Mapping[str, Any]) -> SpeechNet:
+    """The net, told how to search. OptionError: it gives labels, which are not searched."""
+    assert isinstance(net, SpeechNet)
+    if net.config.level == "label" and (given := [name for name in ("beam", "times") if options.get(name)]):
+        raise OptionError(f"--{given[0]} is for texts, and this run was trained with --level label; leave it out")
+    net.width = options.get("beam") or 0
+    return net
 
 
 def _timed(
