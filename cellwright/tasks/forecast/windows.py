@@ -190,15 +190,17 @@ class Windows:
 
     @cached_property
     def first(self) -> NDArray[np.int64]:
-        """The first step of each series that comes after what the net has learned from; 0 where there is none."""
+        """The first step of each series that comes after what the net has learned from; 0 where there is none.
+
+        Of a series that is new, that is after the training of all others: what they had in common then is known.
+        """
         frames, clock = self.frames, self.knows.clock
         found = np.zeros(len(frames), np.int64)
+        latest = max(self.knows.until.values())
         for s, name in enumerate(frames.names if frames.layout.time else ()):
-            if name in self.knows.until:
-                until = self.knows.until[name]
-                steps = clock.at(frames.starts[s], np.arange(frames.history[s]))
-                gone = int(np.searchsorted(steps, until - clock.tolerance))
-                found[s] = gone if gone < frames.history[s] else 0
+            steps = clock.at(frames.starts[s], np.arange(frames.history[s]))
+            gone = int(np.searchsorted(steps, self.knows.until.get(name, latest) - clock.tolerance))
+            found[s] = gone if gone < frames.history[s] else 0
         return found
 
     def origins(self, first: NDArray[np.int64], end: NDArray[np.int64], stride: int = 1) -> NDArray[np.int64]:
