@@ -128,6 +128,21 @@ def test_several_series_and_months(tmp_path: Path) -> None:
         Tagger.load(tmp_path / "run")
 
 
+def test_files_are_series_and_what_was_learned_from_is_not_judged(cli: Cli, tmp_path: Path) -> None:
+    first, second, third = (hourly(tmp_path / f"{name}.csv", 200, seed) for seed, name in enumerate("abc"))
+    run = tmp_path / "run"
+    done = cli("train", "forecast", first, second, "--out", run, *OPTIONS, "--test", 20)
+    assert done.code == 0 and "2 series, 400 steps (hour)" in done.out, done
+    assert "30 windows for the test" in done.out  # of each series: 20 rows, of which a horizon has 6
+    assert cli("eval", run, first, second).out.startswith("30 forecasts of 6 steps after the training")
+    assert cli("eval", run, third).out.startswith("15 forecasts of 6 steps after the training")
+    said = list(csv.DictReader(io.StringIO(cli("predict", run, first, third).out)))
+    assert [row["series"] for row in said] == ["a"] * 6 + ["c"] * 6
+    early = tmp_path / "early.csv"
+    early.write_text("\n".join(first.read_text().splitlines()[:101]) + "\n")
+    assert cli("eval", run, early).out.startswith("85 forecasts of 6 steps, MAE")
+
+
 @pytest.mark.parametrize("more", [{}, {"known": ("k",), "covariate": ("all",), "layers": 2, "dropout": 0.2}])
 def test_a_resumed_training_is_the_same_bit_for_bit(tmp_path: Path, more: dict[str, Any]) -> None:
     file = tmp_path / "a.csv"

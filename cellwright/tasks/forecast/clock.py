@@ -178,11 +178,11 @@ class Clock:
         return asdict(self)
 
 
-def phases(times: NDArray[np.float64], cycles: tuple[str, ...]) -> NDArray[np.float64]:
-    """Where times [...] are in their cycles, as points of a circle [..., 2 * cycles]."""
-    angles = [2 * np.pi * (times / CYCLES[name] % 1) for name in cycles]
-    points = [part for angle in angles for part in (np.sin(angle), np.cos(angle))]
-    return np.stack(points, -1) if points else np.empty((*times.shape, 0))
+def phases(times: NDArray[np.float64], cycles: tuple[str, ...]) -> NDArray[np.float32]:
+    """Where times [...] are in their cycles, as points of a circle [..., 2 * cycles]: sine and cosine of each."""
+    lengths = np.array([CYCLES[name] for name in cycles])
+    angles = (2 * np.pi * (times[..., None] / lengths % 1)).astype(np.float32)
+    return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(*times.shape, 2 * len(cycles))
 
 
 def _months(times: NDArray[np.float64]) -> NDArray[Any]:

@@ -22,6 +22,7 @@ class ForecastConfig(TrainConfig):
         "are several series"
     )
 
+    hidden: PositiveInt = Field(32, description="units per layer")
     data: tuple[str, ...] = ()
     target: tuple[str, ...] = Field((), description="a column to forecast; repeatable; the last column of numbers")
     time: str = Field("", description="the column of times; found by itself; row: there is none, rows are the steps")

@@ -138,6 +138,8 @@ class ForecastJob(Job):
         numbers = score.measured | score.standardised
         words = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items() if name != "loss")
         after = " after the training" if windows.first.any() else ""
+        if not frames.layout.time:
+            after = " (without times, rows of the training count too where they are there)"
         title = f"{len(origins):,} forecasts of {windows.horizon} steps{after}, {words}"
         return Found(f"{title}\n{score.table()}", numbers, partial(draw, self.shown(net, windows, origins[-1:])))
 

@@ -44,13 +44,14 @@ def _rows(table: Table, frames: Frames, layout: Layout, name: str) -> None:
     at = [table.find(column, options.get(column, "--known"), "numbers of the model") for column in layout.columns]
     time_at = table.find(layout.time, "--time", "the times") if layout.time else -1
     series_at = table.find(layout.series, "--series", "the name of the series") if layout.series else -1
+    prefix = f"{name}/" if name else ""
     file, mend = str(table.path), "mend it, or choose other columns than"
     rows: list[list[float]] = []
     keys: list[int] = []
     for number, cells in table.rows():
         if series_at >= 0:
-            name = cells[series_at].strip()
-            if not name:
+            name = prefix + cells[series_at].strip()
+            if name == prefix:
                 raise DataError(
                     f"{file}, row {number}, column {layout.series!r} is empty, expected the name of a series"
                 )

@@ -162,6 +162,7 @@ class Windows:
         self.window, self.horizon, self.season = config.window, config.horizon, config.season
         self.history = max(self.window, self.season)  # steps that a forecast needs
         self._naive_at = self.history - self.season + np.arange(self.horizon) % self.season
+        self._position = np.linspace(-1, 1, self.horizon)[:, None]
         mean, deviation = np.array(knows.mean), np.array(knows.deviation)
         self._mean, self._shift, self._scale = mean, mean[frames.targets :], 1 / deviation[frames.targets :]
         self._center, self._spread = np.array(knows.center), np.array(knows.spread)
@@ -190,15 +191,17 @@ class Windows:
 
     @cached_property
     def first(self) -> NDArray[np.int64]:
-        """The first step of each series that comes after what the net has learned from; 0 where there is none."""
+        """The first step of each series that comes after what the net has learned from; 0 where there is none.
+
+        Of a series that is new, that is after the training of all others: what they had in common then is known.
+        """
         frames, clock = self.frames, self.knows.clock
         found = np.zeros(len(frames), np.int64)
+        latest = max(self.knows.until.values())
         for s, name in enumerate(frames.names if frames.layout.time else ()):
-            if name in self.knows.until:
-                until = self.knows.until[name]
-                steps = clock.at(frames.starts[s], np.arange(frames.history[s]))
-                gone = int(np.searchsorted(steps, until - clock.tolerance))
-                found[s] = gone if gone < frames.history[s] else 0
+            steps = clock.at(frames.starts[s], np.arange(frames.history[s]))
+            gone = int(np.searchsorted(steps, self.knows.until.get(name, latest) - clock.tolerance))
+            found[s] = gone if gone < frames.history[s] else 0
         return found
 
     def origins(self, first: NDArray[np.int64], end: NDArray[np.int64], stride: int = 1) -> NDArray[np.int64]:
@@ -230,16 +233,17 @@ class Windows:
         scale = np.sqrt(((past - level) ** 2).mean(1, keepdims=True) + (_LEAST * self.errors[s, None]) ** 2)
         seen = (seen - level) / scale
         more = (values[..., K:] - self._shift) * self._scale
-        covariates, known = np.split(more, [len(knows.layout.covariates)], -1)
+        C = len(knows.layout.covariates)
         times = knows.clock.at(frames.starts[s, None], steps - frames.offsets[s, None])
-        known = np.concatenate([known, phases(times, knows.cycles)], -1)
+        covariates, known = more[..., :C], np.concatenate([more[..., C:], phases(times, knows.cycles)], -1)
         window, horizon = slice(L - self.window, L), slice(L, None)
         reference = seen[:, self._naive_at]
-        position = np.linspace(-1, 1, self.horizon)[:, None]
         compared = np.tanh((level - self._center) / self._spread), np.log(scale / self._spread)
         return Batch(
             _tensor(seen[:, window], covariates[:, window], known[:, window]),
-            _tensor(reference, known[:, horizon], *(part + 0 * reference[..., :1] for part in (position, *compared))),
+            _tensor(
+                reference, known[:, horizon], *(part + 0 * reference[..., :1] for part in (self._position, *compared))
+            ),
             _tensor(seen[:, horizon]),
             _tensor(rows[:, horizon, frames.width :]),
             torch.from_numpy((scale[:, 0] / self.errors[s]).astype(np.float32)),
