@@ -9,8 +9,9 @@ Trained by truncated back-propagation through time: the state goes on from chunk
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,7 @@ class CharLMJob(Job):
     """The character model for the commands."""
 
     config = CharLMConfig
+    writes = ("prompt", "length", "temperature", "top_k", "top_p", "min_p", "stop")
 
     def read(self, config: CharLMConfig) -> Corpus:
         """The whole text."""
@@ -296,6 +298,11 @@ class CharLMJob(Job):
             nats *= len(ids) / len(corpus.text)
         note = f"\n{corpus.note}" if corpus.note else ""
         return Found(f"{text}, {nats:.4f} nats and {nats / math.log(2):.4f} bits per character{note}", numbers)
+
+
+    def generate(self, config: CharLMConfig, net: Net, seed: int, prompt: str = "", **options: Any) -> Iterator[str]:
+        """A prompt, and what follows it; `options`: those of `generate.generate`."""
+        return chain([prompt], generate(net.model, net.vocabulary, prompt, seed=seed, **options))
 
 
 JOB = CharLMJob()
