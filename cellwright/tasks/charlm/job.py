@@ -299,7 +299,6 @@ class CharLMJob(Job):
         note = f"\n{corpus.note}" if corpus.note else ""
         return Found(f"{text}, {nats:.4f} nats and {nats / math.log(2):.4f} bits per character{note}", numbers)
 
-
     def generate(self, config: CharLMConfig, net: Net, seed: int, prompt: str = "", **options: Any) -> Iterator[str]:
         """A prompt, and what follows it; `options`: those of `generate.generate`."""
         return chain([prompt], generate(net.model, net.vocabulary, prompt, seed=seed, **options))

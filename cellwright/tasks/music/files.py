@@ -3,13 +3,13 @@
 .mid .midi   one tune
 .npy         a roll [T, 88], or [N, T, 88] of N tunes
 .npz         such arrays by name
-.json        a tune, a list of tunes, or such lists by name; a tune is a list of steps, a step a list of MIDI pitches, where
-             null and -1 are a voice that rests
+.json        a tune, a list of tunes, or such lists by name; a tune is a list of steps, a step a list of MIDI pitches,
+             where null and -1 are a voice that rests
 .mat         cells `traindata`, `validdata`, `testdata` of rolls, the files of Boulanger-Lewandowski et al. 2012
 a folder     its files of these kinds, at every depth
 
-An array also may be [T, 128]: a column per MIDI pitch. What is above 0 in an array is down, whatever its velocity. Names
-that begin with train, valid (or dev) and test say for what tunes are meant.
+An array may also be [T, 128]: a column per MIDI pitch. What is above 0 in an array is down, whatever its velocity.
+Names that begin with train, valid (or dev) and test say what tunes are meant for.
 """
 
 import json
@@ -144,7 +144,9 @@ def _arrays(place: str, array: Any, part: str, config: MusicConfig) -> Iterator[
         wrong = ~(one >= 0) | (one > 127)  # NaN too
         if wrong.any():
             t, key = (int(k[0]) for k in np.nonzero(wrong))
-            raise DataError(f"{here} has {one[t, key]} at step {t}, column {key}, expected 0, 1 or a velocity up to 127")
+            raise DataError(
+                f"{here} has {one[t, key]} at step {t}, column {key}, expected 0, 1 or a velocity up to 127"
+            )
         if one.shape[1] == KEYS:
             yield Tune(here, (one > 0).astype(np.uint8), part)
             continue

@@ -69,7 +69,9 @@ class MusicJob(Job):
         if config.classes and len(known) < 2:
             raise DataError(f"{names}: all tunes have the class {next(iter(known))!r}; --classes needs two at least")
         if unknown := sorted(set(data.labels) - set(known)):
-            raise DataError(f"{names}: no training tune has the class {unknown[0]!r}, and others have; add some, or leave it")
+            raise DataError(
+                f"{names}: no training tune has the class {unknown[0]!r}, and others have; add some, or leave it"
+            )
 
     def settle(self, config: MusicConfig, data: Rolls) -> MusicConfig:
         """Steps and evaluations from epochs."""
@@ -84,9 +86,10 @@ class MusicJob(Job):
         down = np.sum([data.keys[i].sum(0) for i in indices], axis=0)  # [88]
         share = (down + 1) / (data.keys.lengths[indices].sum() + 2)
         classes = sorted(data.counts()) if config.classes else []
+        options: dict[str, Any] = config.options
         size, layers = KEYS + len(classes), []
         for _ in range(config.layers):
-            layers.append(find(config.cell)(size, config.hidden, **config.options).definition())
+            layers.append(find(config.cell)(size, config.hidden, **options).definition())
             size = layers[-1].output_size
         music = {"classes": classes, "share": share.tolist()}
         return {"music.json": music, "cells.json": {"layers": [layer.to_json() for layer in layers]}}
@@ -112,6 +115,8 @@ class MusicJob(Job):
         used = np.flatnonzero(np.any([data.keys[i].any(0) for i in range(len(data))], axis=0))
         counts = data.counts().most_common()
         sounding = sum(int(data.keys[i].sum()) for i in range(len(data))) / data.keys.lengths.sum()
+        keys = [name_of(int(k) + LOWEST) for k in used]
+        shown = ", ".join(f"{name} {n:,}" for name, n in counts[:6])
         return {
             "model": layer_line(
                 config,
@@ -121,10 +126,8 @@ class MusicJob(Job):
             ),
             "data": [
                 f"{len(data):,} tunes of {data.keys.lengths.mean():.1f} steps",
-                f"{sounding:.2f} keys at once from {name_of(int(used[0]) + LOWEST)} to {name_of(int(used[-1]) + LOWEST)}"
-                if len(used)
-                else "no key is ever down",
-                f"{len(counts)} classes ({', '.join(f'{name} {n:,}' for name, n in counts[:6])})" if net.classes else "",
+                f"{sounding:.2f} keys at once from {keys[0]} to {keys[-1]}" if keys else "no key is ever down",
+                f"{len(counts)} classes ({shown})" if net.classes else "",
             ],
             "split": [
                 f"{len(data.part(part)):,} {name}"
@@ -154,26 +157,24 @@ class MusicJob(Job):
     def evaluate(self, config: MusicConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """NLL per step of files, by the parts that they name."""
         data = Rolls()
-        names = list(_PARTS)
-        for tune in self._checked(config, net, (tune for path in paths for tune in tunes(str(path), config))):
-            data.add(tune, _PARTS[tune.part] if tune.part else len(names))
+        for tune in self._checked(net, (tune for path in paths for tune in tunes(str(path), config))):
+            data.add(tune, _PARTS[tune.part] if tune.part else len(_PARTS))
         data.close()
-        if not len(data):
-            raise DataError(f"{', '.join(map(str, paths))}: no tune; name files with tunes")
-        rows = [(name, data.part(k)) for k, name in enumerate([*names, ""])]
-        there = [("", np.arange(len(data)))]
-        there = [row for row in rows if len(row[1])] + (there if sum(len(row[1]) > 0 for row in rows) > 1 else [])
+        rows = [(name, data.part(k)) for k, name in enumerate([*_PARTS, "others"])]
+        rows = [row for row in rows if len(row[1])]
+        rows = [*rows, ("all", np.arange(len(data)))] if len(rows) > 1 else [("", rows[0][1])]
         text = []
-        for name, indices in there:
+        for name, indices in rows:
             found = judge(net, data, indices)
             numbers = found.measured
             text.append(
-                f"{name + ': ' if name else ''}{found.tunes:,} tunes, {found.steps:,} steps, {numbers['loss']:.4f} nats "
-                f"per step, accuracy {numbers['accuracy']:.4f}, {WITHOUT_FIRST} {numbers[WITHOUT_FIRST]:.4f}"
+                f"{name + ': ' if name else ''}{found.tunes:,} tunes, {found.steps:,} steps, "
+                f"{numbers['loss']:.4f} nats per step, accuracy {numbers['accuracy']:.4f}, "
+                f"{WITHOUT_FIRST} {numbers[WITHOUT_FIRST]:.4f}"
             )
         return Found("\n".join(text), numbers, partial(_beside, net, data))
 
-    def _checked(self, config: MusicConfig, net: Net, found: Iterable[Tune]) -> Iterator[Tune]:
+    def _checked(self, net: Net, found: Iterable[Tune]) -> Iterator[Tune]:
         """The same tunes. DataError: a class that the net does not know."""
         for tune in found:
             if net.classes and tune.label not in net.classes:
@@ -183,37 +184,42 @@ class MusicJob(Job):
                 )
             yield tune
 
-    def generate(
-        self,
-        config: MusicConfig,
-        net: Net,
-        seed: int,
-        prompt: str = "",
-        prompt_steps: int | None = None,
-        length: int = LENGTH,
-        temperature: float = 1.0,
-        class_: str = "",
-        tempo: float = 100.0,
-        out: Sequence[Path] = (),
-    ) -> Iterator[str]:
-        """A tune: a line per step, and files. `prompt`: a file whose first steps it goes on from."""
-        check(length, temperature, tempo, out, prompt_steps)
-        label = None
-        if net.classes:
-            if class_ not in net.classes:
-                got = f"--class {class_}: there is no such class" if class_ else "--class is missing"
-                raise OptionError(f"{got}; this net knows {named(net.classes)}")
-            label = net.classes.index(class_)
-        elif class_:
-            raise OptionError(f"--class {class_}: this net was trained without classes; leave it away")
-        begin = np.zeros((0, KEYS), np.uint8)
-        if prompt:
-            plain = config.changed(classes=False)
-            begin = next(islice(tunes(prompt, plain), 1)).roll[:prompt_steps]
-        elif prompt_steps is not None:
-            raise OptionError(f"--prompt-steps {prompt_steps}: of what? name a file with --prompt")
-        steps = compose(net, length, temperature=temperature, seed=seed, label=label, prompt=begin)
-        return lines(steps, begin, out, config.step, tempo)
+    def generate(self, config: MusicConfig, net: Net, seed: int, **options: Any) -> Iterator[str]:
+        """A tune: a line per step, and files."""
+        return _played(config, net, seed, **options)
+
+
+def _played(
+    config: MusicConfig,
+    net: Net,
+    seed: int,
+    *,
+    prompt: str = "",
+    prompt_steps: int | None = None,
+    length: int = LENGTH,
+    temperature: float = 1.0,
+    class_: str = "",
+    tempo: float = 100.0,
+    out: Sequence[Path] = (),
+) -> Iterator[str]:
+    """What follows the first steps of the file `prompt`, or a beginning."""
+    check(length, temperature, tempo, out, prompt_steps)
+    label = None
+    if net.classes:
+        if class_ not in net.classes:
+            got = f"--class {class_}: there is no such class" if class_ else "--class is missing"
+            raise OptionError(f"{got}; this net knows {named(net.classes)}")
+        label = net.classes.index(class_)
+    elif class_:
+        raise OptionError(f"--class {class_}: this net was trained without classes; leave it away")
+    begin = np.zeros((0, KEYS), np.uint8)
+    if prompt:
+        plain = config.changed(classes=False)
+        begin = next(islice(tunes(prompt, plain), 1)).roll[:prompt_steps]
+    elif prompt_steps is not None:
+        raise OptionError(f"--prompt-steps {prompt_steps}: of what? name a file with --prompt")
+    steps = compose(net, length, temperature=temperature, seed=seed, label=label, prompt=begin)
+    return lines(steps, begin, out, config.step, tempo)
 
 
 def _beside(net: Net, data: Rolls, file: Path) -> Path:
@@ -231,9 +237,11 @@ def _picture(rolls: Sequence[tuple[str, Roll]], file: Path) -> Path:
     low, high = (int(used[0]), int(used[-1])) if len(used) else (0, KEYS - 1)
     figure, axes = figure_of(9, 2.6 * len(rolls), rows=len(rolls))
     ticks = [key for key in range(low, high + 1) if (key + LOWEST) % 12 == 0]  # every C
+    longest = max(len(roll) for _, roll in rolls)
     for ax, (title, roll) in zip(axes, rolls, strict=True):
         ax.imshow(roll.T, aspect="auto", origin="lower", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
         ax.set_ylim(low - 1.5, high + 1.5)
+        ax.set_xlim(-0.5, longest - 0.5)
         ax.set_yticks(ticks, [name_of(key + LOWEST) for key in ticks])
         ax.grid(axis="y", alpha=0.3)
         ax.set_title(title, fontsize=9)

@@ -1,7 +1,7 @@
 """MIDI files, in and out, through mido, which is an extra.
 
-Time is counted in notes, not in seconds: the tempo of a file changes nothing. A note lasts one step at least. Channel 10
-has drums, which are left out. What stands before the first note is left out too.
+Time is counted in notes, not in seconds: the tempo of a file changes nothing. A note lasts one step at least. Channel
+10 has drums, which are left out, and so is the silence before the first note.
 """
 
 from fractions import Fraction
@@ -24,7 +24,7 @@ def check() -> Any:
 
 
 def read(path: Path, step: str, drop: bool) -> Roll:
-    """The roll [T, 88] of a file. `step`: in whole notes, such as "1/8". DataError: absent, damaged, or without notes."""
+    """The roll [T, 88] of a file. `step`: in whole notes, as "1/8". DataError: absent, damaged, or without notes."""
     mido = check()
     try:
         file = mido.MidiFile(path, clip=True)

@@ -4,8 +4,8 @@
     p(v_t,k = 1 | v_1 ... v_{t-1}) = sigmoid(V h_t + c)_k   for each of the 88 keys
 
 The loss of a step is the sum over the keys of the binary cross-entropy; that of data the mean over all steps of all
-tunes, as in Boulanger-Lewandowski et al. 2012 and Bai et al. 2018. The first step counts here, as its probability is part of
-a tune's. Bai et al. leave it out: that is given beside it.
+tunes, as in Boulanger-Lewandowski et al. 2012 and Bai et al. 2018. The first step counts here, as its probability is
+part of a tune's. The code of Bai et al. leaves it out: that number is given beside it.
 """
 
 import time
@@ -35,9 +35,7 @@ class MusicNet(nn.Module):
     `classes`: K, 0 for none. `share` [88]: how often each key is down, which is where the training begins.
     """
 
-    def __init__(
-        self, recurrent: Recurrent, classes: int, share: Tensor, dropout: float, input_dropout: float
-    ) -> None:
+    def __init__(self, recurrent: Recurrent, classes: int, share: Tensor, dropout: float, input_dropout: float) -> None:
         super().__init__()
         self.classes = classes
         self.input_dropout = nn.Dropout(input_dropout)
@@ -127,7 +125,9 @@ class MusicTask:
         chosen = self.order(step)
         shifts = None
         if self._transpose:
-            shifts = np.random.default_rng([self._seed, step]).integers(-self._transpose, self._transpose + 1, len(chosen))
+            shifts = np.random.default_rng([self._seed, step]).integers(
+                -self._transpose, self._transpose + 1, len(chosen)
+            )
         x, keys, lengths, label = self.data.batch(
             self._tunes[chosen], self._starts[chosen], self._sizes[chosen], self.net.classes, shifts
         )

@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import DataError
 from ..data.ragged import Ragged
-from ..data.tables import named
 from .files import Tune
 from .keys import KEYS, Roll
 
@@ -63,7 +61,7 @@ class Rolls:
         return {"sha256": self.digest, "tunes": len(self)}
 
     def windows(self, indices: Ints, window: int) -> tuple[Ints, Ints, Ints]:
-        """The tunes cut into pieces of at most `window` steps (0: not cut): tune, first step and length of each, [N]."""
+        """The tunes in pieces of at most `window` steps (0: whole): tune, first step and length of each, [N]."""
         tunes, starts, sizes = [], [], []
         for i in indices.tolist():
             length = int(self.keys.lengths[i])
@@ -80,14 +78,12 @@ class Rolls:
 
         Args:
             tunes, starts, sizes: [B] which tune, from which step on, how many steps.
-            classes: what a net knows.
+            classes: what a net knows, all of these tunes' classes among them.
             shifts: [B] semitones to move each piece by; less where a key would leave the piano.
 
         Returns:
-            float32 [T, B, 88] keys that are down one step earlier, zero before a tune begins and in the padding; [T, B, 88]
-            keys that are down; int64 [B] lengths; int64 [B] classes, or None without any.
-
-        DataError: a class that the net does not know.
+            float32 [T, B, 88], keys that are down one step earlier, zero before a tune begins and in the padding;
+            float32 [T, B, 88], keys that are down; int64 [B] lengths; int64 [B] classes, or None without any.
         """
         T = int(sizes.max())
         rows = np.zeros((T + 1, len(tunes), KEYS), np.float32)
@@ -97,13 +93,7 @@ class Rolls:
         label = None
         if classes:
             places = {name: k for k, name in enumerate(classes)}
-            known = [places.get(self.labels[i], -1) for i in tunes.tolist()]
-            if -1 in known:
-                raise DataError(
-                    f"a tune has the class {self.labels[tunes[known.index(-1)]]!r}, which was not in the training data; "
-                    f"they had {named(classes)}; leave it out, or train with it"
-                )
-            label = torch.tensor(known)
+            label = torch.tensor([places[self.labels[i]] for i in tunes.tolist()])
         keys = torch.from_numpy(rows)
         x = keys[:-1].clone()
         lengths = torch.from_numpy(sizes)

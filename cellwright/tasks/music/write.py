@@ -26,7 +26,7 @@ def check(length: int, temperature: float, tempo: float, out: Sequence[Path], pr
         raise OptionError(f"--length {length}: a tune has 0 to {_LONGEST:,} steps")
     if not 0 <= temperature < math.inf:
         raise OptionError(
-            f"--temperature {temperature}: a number from 0 (a key is down when that is more probable) upwards is expected"
+            f"--temperature {temperature}: a number from 0 (what is more probable of each key) upwards is expected"
         )
     if not _TEMPO[0] <= tempo <= _TEMPO[1]:
         raise OptionError(f"--tempo {tempo:g}: {_TEMPO[0]:g} to {_TEMPO[1]:g} quarter notes per minute are expected")
