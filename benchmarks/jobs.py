@@ -8,6 +8,7 @@ FOLDER has the public data sets under these names; a job whose data are not ther
     ud_ewt/*.conllu       Universal Dependencies English Web Treebank  UD_English-EWT, CC BY-SA 4.0
     gesture_phase/*.csv   a1_raw, b1_raw, a2_raw                       UCI Gesture Phase Segmentation, CC BY 4.0
     mnist10k/             mnist10k_train.npz, the official test files  MNIST
+    music/                JSB_Chorales.mat, 88 keys                    Boulanger-Lewandowski et al. 2012
 
 Each job is a command of the command line, which is printed. The result is that of the test data, with the weights of
 the best validation loss; the seconds are those of the training with its evaluations.
@@ -49,6 +50,7 @@ class Job:
     command: tuple[str, ...]
     prepare: Callable[[Path, Path], None] = field(default=lambda data, work: None)
     baselines: Callable[[Path], dict[str, float]] = field(default=lambda data: {})
+    least: bool = False  # the measure is to be the goal or less, not or more
 
 
 def images(data: Path, work: Path) -> None:
@@ -137,6 +139,10 @@ JOBS = {
         ("classify", "{work}/train.csv", "--series", "28", "--test-data", "{work}/test.csv", "--epochs", "30"),
         prepare=images,
     ),
+    "chorales": Job(
+        "next chord of Bach's chorales, nats per step; GRU and LSTM in papers: 8.43 to 8.67", "music", "loss", 8.6, 10,
+        ("music", "{data}/music/JSB_Chorales.mat"), least=True,
+    ),
 }  # fmt: skip
 
 
@@ -160,11 +166,12 @@ def run_job(name: str, data: Path, work: Path, threads: int, quick: bool = False
     baselines = job.baselines(data)
     goal = job.goal if job.goal is not None else max(baselines.values())
     met = test[job.measure] > goal if job.goal is None else test[job.measure] >= goal
+    met = test[job.measure] <= goal if job.least else met
     met = met and seconds <= 60 * job.minutes
     others = "".join(f", {other} {value:.4f}" for other, value in baselines.items())
     outside = next(line.split(":")[1].strip() for line in done.stdout.splitlines() if "outside the net" in line)
     print(
-        f"  goal    {job.measure} {'above ' if job.goal is None else ''}{goal:.4f} in {job.minutes:g} minutes{others}\n"
+        f"  goal    {job.measure} {'above ' if job.goal is None else 'at most ' if job.least else ''}{goal:.4f} in {job.minutes:g} minutes{others}\n"
         f"  result  {job.measure} {test[job.measure]:.4f} in {seconds:.0f} s: {'reached' if met else 'NOT reached'}\n"
         f"  all     {', '.join(f'{k} {v:.4f}' for k, v in test.items() if k not in ('kind', 'step'))}\n"
         f"  outside the net {outside}"

@@ -1,8 +1,8 @@
 """The settings of a model of music: checked values, no behaviour, and no torch."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from ..settings import Part, TrainConfig
 
@@ -33,14 +33,15 @@ class MusicConfig(TrainConfig):
     hidden: PositiveInt = Field(256, description="units per layer")
     dropout: Part = Field(0.5, description="between layers and before the output")
     input_dropout: Part = Field(0.0, description="of the keys that go in")
-    recurrent_dropout: Part = Field(0.0, description="on the state's way to the next step, one mask per sequence")
+    recurrent_dropout: Part = Field(0.5, description="on the state's way to the next step, one mask per sequence")
+    lr: Annotated[FiniteFloat, Field(gt=0)] = Field(5e-3, description="learning rate of Adam")
     batch: PositiveInt = Field(8, description="sequences per step")
     epochs: PositiveInt = Field(100, description="how often every sequence is seen; at least 400 steps")
     steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
     eval_every: PositiveInt | None = Field(
         None, description="steps between evaluations; else once per epoch or 100 in all"
     )
-    patience: NonNegativeInt = Field(10, description="stop after so many evaluations without improvement; 0: do not")
+    patience: NonNegativeInt = Field(15, description="stop after so many evaluations without improvement; 0: do not")
 
     @model_validator(mode="after")
     def _parts(self) -> "MusicConfig":
