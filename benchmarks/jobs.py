@@ -140,7 +140,7 @@ JOBS = {
         prepare=images,
     ),
     "chorales": Job(
-        "next chord of Bach's chorales, nats per step; GRU and LSTM in papers: 8.43 to 8.67", "music", "loss", 8.6, 10,
+        "next step of JSB chorales; GRU and LSTM in papers: 8.43 to 8.67 nats", "music", "loss", 8.6, 10,
         ("music", "{data}/music/JSB_Chorales.mat"), least=True,
     ),
 }  # fmt: skip
@@ -170,8 +170,9 @@ def run_job(name: str, data: Path, work: Path, threads: int, quick: bool = False
     met = met and seconds <= 60 * job.minutes
     others = "".join(f", {other} {value:.4f}" for other, value in baselines.items())
     outside = next(line.split(":")[1].strip() for line in done.stdout.splitlines() if "outside the net" in line)
+    bound = "above " if job.goal is None else "at most " if job.least else ""
     print(
-        f"  goal    {job.measure} {'above ' if job.goal is None else 'at most ' if job.least else ''}{goal:.4f} in {job.minutes:g} minutes{others}\n"
+        f"  goal    {job.measure} {bound}{goal:.4f} in {job.minutes:g} minutes{others}\n"
         f"  result  {job.measure} {test[job.measure]:.4f} in {seconds:.0f} s: {'reached' if met else 'NOT reached'}\n"
         f"  all     {', '.join(f'{k} {v:.4f}' for k, v in test.items() if k not in ('kind', 'step'))}\n"
         f"  outside the net {outside}"
