@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def test_the_whole_way(cli: Cli, book: Path, tmp_path: Path, level: str) -> None
     assert f"perplexity {math.exp(nats):.2f}" in found.out
     assert f"{nats * len(ids) / len(text) / math.log(2):.4f} bits per character" in found.out
     assert ("<unk>" in found.out) == (level == "word")
+    if level == "word":  # "Ωmega" and its space, and whatever came once: 8 bits for each byte, and for the end
+        pieces = re.findall(r" ?\w+| ?[^\w\s]|\s", text)
+        bits = sum(8 * len(t.encode()) + 8 for t, k in zip(pieces, ids.tolist(), strict=True) if k == 0)
+        assert bits >= 56
+        assert f"{nats * len(ids) / len(text) / math.log(2) + bits / len(text):.4f} bits per character\n" in found.out
     # generation: a seed gives a text, `stop` ends it, a prompt may have what nobody has seen
     first, again = (cli("generate", run, "--prompt", "Ω the ", "--length", 40, "--seed", 3) for _ in "ab")
     assert first.code == 0 and first.out == again.out and first.out.startswith("Ω the "), first

@@ -65,7 +65,8 @@ def test_words() -> None:
     vocabulary = Words.build(TEXT, 5)
     assert vocabulary.tokens == [UNKNOWN, " cat", "\n", " the", "the"]  # 9 times, 7, 6 and 6
     assert vocabulary.tokens[vocabulary.start] == "\n"
-    assert vocabulary.decode(vocabulary.encode("a cat of the cat\n")) == "<unk> cat<unk> the cat\n"
+    assert vocabulary.decode(vocabulary.encode("a cat of the cat\n")) == " <unk> cat <unk> the cat\n"
+    assert vocabulary.unknown_bytes("a cat öf\n") == (1 + 1) + (4 + 1)  # "a", " öf"
     assert Words.build("once only\n", 10).tokens == [UNKNOWN], "what comes once is unknown"
 
 

@@ -25,7 +25,7 @@ from ...convert import to_onnx
 from ...errors import DataError, OptionError
 from ...lang import Definition
 from ...nn import Recurrent, stepper
-from ..data.tokens import LIMITS, UNKNOWN, Symbols, vocabulary_from, vocabulary_of
+from ..data.tokens import LIMITS, Symbols, Words, vocabulary_from, vocabulary_of
 from ..job import Found, Job, layer_line
 from .config import CharLMConfig
 from .generate import generate
@@ -332,8 +332,12 @@ class CharLMJob(Job):
             first = f"{len(ids):,} {unit}s, {nats:.4f} nats and {nats / math.log(2):.4f} bits per {unit}"
             if config.level in LIMITS:
                 first += f", perplexity {math.exp(min(nats, 700)):.2f}"
-            if config.level == "word":
-                first += f", {float((ids == 0).mean()):.2%} {UNKNOWN}, whose letters do not count"
+            if isinstance(net.vocabulary, Words):
+                spelled = 8 * net.vocabulary.unknown_bytes(corpus.text) + nats * len(ids) / math.log(2)
+                first += (
+                    f"\n{(ids == 0).mean():.2%} of the tokens are <unk>, whose letters do not count below; at 8 bits "
+                    f"for each of their bytes it is {spelled / len(corpus.text):.4f} bits per character"
+                )
             text = f"{first}\n{text}"
             nats *= len(ids) / len(corpus.text)
         note = f"\n{corpus.note}" if corpus.note else ""

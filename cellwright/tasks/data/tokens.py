@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...errors import RunError
 from .vocabulary import Vocabulary
 
-UNKNOWN = "<unk>"
+UNKNOWN = " <unk>"  # with a space, as most words have one before them
 LIMITS = {"word": 10_000, "bpe": 2_000}  # symbols, where nothing else is asked for
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 _CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s+")
@@ -56,6 +56,10 @@ class Words:
     def encode(self, text: str, what: str = "the text") -> NDArray[Any]:
         """The ids of a text, [N]."""
         return np.array([self._ids.get(token, 0) for token in _WORD.findall(text)], _dtype(len(self)))
+
+    def unknown_bytes(self, text: str) -> int:
+        """What it takes to spell the unknown words of a text: their bytes in UTF-8, and one for the end of each."""
+        return sum(len(token.encode()) + 1 for token in _WORD.findall(text) if token not in self._ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids."""
