@@ -124,7 +124,8 @@ def generate(
         typer.Option(help="draw from symbols this fraction as probable as the best", show_default="all"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="same seed, same text or tune", show_default="chosen and shown")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="same seed, same text or tune", show_default="chosen and shown"),
     ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="end after this has been written; repeatable")
