@@ -117,7 +117,7 @@ def test_commands_run(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("The cat.\n")
     frames = [f"{n},{n % 7},{'up' if n % 7 > 3 else 'down'}" for n in range(2000)]
     (tmp_path / "frames.csv").write_text("\n".join(["time,x,phase", *frames]) + "\n")
-    for name in ("tunes/a.mid", "tunes/minor/b.mid", "tunes/major/c.mid"):
+    for name in ("tunes/jig/a.mid", *(f"tunes/{kind}/{n}.mid" for n in range(6) for kind in ("jig", "reel"))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(TUNE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -116,6 +116,9 @@ def test_midi_in_folders_and_out(cli: Cli, tmp_path: Path, plain: Path) -> None:
     done = cli("train", "music", tunes, "--classes", "--out", run, "--hidden", 4, "--steps", 4, "--eval-every", 2)
     assert done.code == 0 and "8 tunes" in done.out and "2 classes (" in done.out, done
     assert cli("eval", run, tunes).code == 0
+    (tunes / "c.mid").write_bytes((tunes / "a" / "1.mid").read_bytes())
+    refused(cli("eval", run, tunes), "c.mid is in no folder of a class")
+    (tunes / "c.mid").unlink()
     (tunes / "a" / "0.mid").write_bytes((tunes / "a" / "1.mid").read_bytes())
     refused(cli("train", "music", "--resume", run, "--steps", 9), "is not the one", "put it back")
 

@@ -101,7 +101,7 @@ def test_accuracy_counts_keys_in_valid_steps_only() -> None:
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_valid_steps() -> None:
     found = rolls(6, seed=3)
-    config = MusicConfig(hidden=4, batch=4, dropout=0.0)
+    config = MusicConfig(hidden=4, batch=4, dropout=0.0, recurrent_dropout=0.0)
     data = dataset(found, [TRAINING] * 5 + [VALIDATION])
     net = net_for(config, data)
     task = MusicTask(config, net, data)
@@ -143,7 +143,7 @@ def test_a_tune_is_moved_as_a_whole_and_stays_on_the_piano(by: int) -> None:
 
 
 def test_transposing_depends_on_the_seed_and_the_step_only() -> None:
-    config = MusicConfig(hidden=4, batch=2, dropout=0.0, transpose=3)
+    config = MusicConfig(hidden=4, batch=2, dropout=0.0, recurrent_dropout=0.0, transpose=3)
     data = dataset(rolls(6), [TRAINING] * 5 + [VALIDATION])
     net = net_for(config, data)
     first = [MusicTask(config, net, data).loss(step).item() for step in (0, 1, 2)]

@@ -55,6 +55,8 @@ def tunes(path: str, config: MusicConfig, digest: Any = None) -> Iterator[Tune]:
         raise DataError(f"{place} has no file that ends with {', '.join(SUFFIXES)}; name another folder")
     for file in files:
         inner = file.relative_to(place).parts
+        if config.classes and len(inner) == 1 and file.suffix.lower() in midi.SUFFIXES:
+            raise DataError(f"{file} is in no folder of a class; with --classes move it into one")
         label = (inner[0] if len(inner) > 1 else file.stem) if config.classes else ""
         yield from _file(file, config, label, digest)
 
