@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import wave
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def test_every_file_of_cells_is_known() -> None:
     assert files == {Path(inspect.getfile(kind)) for kind in CELLS}
 
 
+TUNE = (  # C4 and E4, a quarter each
+    b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk\0\0\0\x14\0\x90\x3c\x40\x60\x80\x3c\0\0\x90\x40\x40\x60\x80\x40\0\0\xff\x2f\0"
+)
+
+
 def commands(page: str) -> list[str]:
     lines = [line.split("  #")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line]
@@ -121,11 +127,16 @@ def test_commands_run(tmp_path: Path) -> None:
                 sound.setparams((1, 2, 8000, 0, "NONE", ""))
                 sound.writeframes(bytes((k * (n + 1)) % 256 for k in range(8000)))
     (tmp_path / "talks" / "transcripts.tsv").write_text("".join(f"{n}.wav\tab c\n" for n in range(20)))
+    for name in ("tunes/jig/a.mid", *(f"tunes/{kind}/{n}.mid" for n in range(6) for kind in ("jig", "reel"))):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(TUNE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = [c for c in commands("README.md") if c.startswith("cellwright")]
     assert len(ours) >= 7
     for command in ours:
         words = shlex.split(command)
+        if find_spec("mido") is None and "tunes" in command:
+            continue  # reading MIDI needs what an extra brings; tests/app/test_music.py says what happens without it
         if words[1] == "train":
             words = [{"2000": "4", "3000": "6", "128": "12"}.get(w, w) for w in words]
             words += ["--chunk", "16"] if words[2] == "charlm" and "--resume" not in words else []

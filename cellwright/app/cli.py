@@ -107,9 +107,17 @@ for _name in JOBS:
 @app.command()
 def generate(
     run: RunFolder,
-    prompt: Annotated[str, typer.Option(help="what the text begins with", show_default=False)] = "",
-    length: Annotated[int, typer.Option(help="symbols to write after the prompt")] = 500,
-    temperature: Annotated[float, typer.Option(help="below 1: safer, above 1: wilder, 0: no chance at all")] = 0.8,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="what the text begins with; of music, a file that it begins with", show_default=False),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="symbols or steps after the prompt", show_default="500 symbols, 64 steps")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="below 1: safer, above 1: wilder, 0: no chance at all", show_default="0.8, of music 1"),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="draw from the k most probable symbols", show_default="all")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="draw from the most probable symbols with this share", show_default="all")
@@ -118,37 +126,43 @@ def generate(
         float | None,
         typer.Option(help="draw from symbols this fraction as probable as the best", show_default="all"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="same seed, same text", show_default="chosen and shown")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="same seed, same text or tune", show_default="chosen and shown"),
+    ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="end after this has been written; repeatable")
     ] = None,
+    prompt_steps: Annotated[
+        int | None, typer.Option(help="music: the first steps of the prompt only", show_default="all")
+    ] = None,
+    class_: Annotated[str | None, typer.Option("--class", help="music: of which class", show_default=False)] = None,
+    tempo: Annotated[
+        float | None, typer.Option(help="music: quarter notes per minute in a file", show_default="100")
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="music: a new .mid, .wav or .json file; repeatable", show_default=False),
+    ] = None,
     last: Last = False,
 ) -> None:
-    """Let a trained model write, from a prompt or from nothing."""
-    from ..tasks.charlm.generate import generate as pieces
+    """Let a trained model write a text or a tune, from a prompt or from nothing."""
+    values = {k: v for k, v in locals().items() if k not in ("run", "seed", "last") and v is not None and v != []}
     from .runs import load
 
     loaded = load(run, "last" if last else "best")
-    if loaded.config.task != "charlm":
-        raise OptionError(f"{run} is a run of {loaded.config.task}, which writes no text; try cellwright predict {run}")
+    name, job = loaded.config.task, loaded.job
+    if not job.writes:
+        raise OptionError(f"{run} is a run of {name}, which writes no text; try cellwright predict {run}")
+    for option in sorted(set(values) - set(job.writes)):
+        spelled = option.strip("_").replace("_", "-")
+        raise OptionError(f"--{spelled}: {run} is a run of {name}, which has no such choice; leave it away")
     chosen = secrets.randbelow(2**31) if seed is None else seed
-    text = pieces(
-        loaded.net.model,
-        loaded.net.vocabulary,
-        prompt,
-        length=length,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=chosen,
-        stop=stop or (),
-    )
-    if seed is None and temperature:
+    pieces = job.generate(loaded.config, loaded.net, chosen, **values)
+    if seed is None and values.get("temperature") != 0:
         typer.echo(f"seed {chosen}", err=True)
-    typer.echo(prompt, nl=False)
-    piece = prompt
-    for piece in text:
+    piece = ""
+    for piece in pieces:
         typer.echo(piece, nl=False)
     if not piece.endswith("\n"):
         typer.echo()

@@ -24,6 +24,7 @@ JOBS = {  # name: the class of its settings
     "tag": "TagConfig",
     "forecast": "ForecastConfig",
     "speech": "SpeechConfig",
+    "music": "MusicConfig",
 }
 
 
@@ -70,6 +71,7 @@ class Job(ABC):
 
     config: type[TrainConfig]
     takes: tuple[str, ...] = ()  # the options of `eval` and `predict` that only some tasks know, by name
+    writes: tuple[str, ...] = ()  # the options of the command `generate` that this task takes; empty: it writes nothing
 
     @abstractmethod
     def read(self, config: Any) -> Any:
@@ -122,6 +124,14 @@ class Job(ABC):
     @abstractmethod
     def evaluate(self, config: Any, net: Any, paths: Sequence[str], **options: Any) -> Found:
         """How well a model does on other data. DataError: they are not what it was trained for."""
+
+    def generate(self, config: Any, net: Any, seed: int, **options: Any) -> Iterator[str]:
+        """What a model writes, in pieces as they are written; `options`: those of `writes` that were given.
+
+        OptionError, DataError: one of them is not right; raised at once, before there is a piece.
+        """
+        name = self.config.task
+        raise OptionError(f"a run of {name} writes nothing; it judges files: cellwright predict RUN FILE")
 
     def predict(self, config: Any, net: Any, paths: Sequence[str], **options: Any) -> Prediction:
         """What a model says about data without labels. OptionError: this task does not predict."""

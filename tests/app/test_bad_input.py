@@ -62,7 +62,7 @@ def test_a_folder_without_text(cli: Cli, tmp_path: Path) -> None:
         (["--hidden", "0"], ("--hidden 0", "greater")),
         (["--dropout", "1"], ("--dropout 1",)),
         (["--lr", "nan"], ("--lr nan",)),
-        (["--level", "word"], ("--level word", "'char' or 'byte'")),
+        (["--level", "line"], ("--level line", "'word' or 'bpe'")),
         (["--tie", "--embed", "5"], ("--embed 5", "leave --embed away")),
         (["--test", "0.99"], ("no text for training",)),
         (["--warmup", "31"], ("--warmup 31", "--steps 30")),

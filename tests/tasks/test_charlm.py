@@ -28,7 +28,7 @@ def build(settings: CharLMConfig, text: str = TEXT) -> CharLM:
     model = CharModel(
         cells, len(vocabulary), embed=embed, tie=settings.tie, dropout=settings.dropout, **settings.wrappers
     )
-    return CharLM(settings, model, vocabulary, vocabulary.encode(text))
+    return CharLM(settings, model, vocabulary, text)
 
 
 def test_the_losses_are_those_of_the_same_model_in_torch() -> None:
@@ -214,7 +214,7 @@ def test_wrappers_act_in_training_only_and_in_the_stepper_on_average() -> None:
         ({"lr": math.nan}, "--lr nan"),
         ({"lr": 0.0}, "--lr 0.0"),
         ({"eval_every": 0}, "--eval-every 0"),
-        ({"level": "word"}, "--level word"),
+        ({"level": "line"}, "--level line"),
         ({"decay": "linear"}, "--decay linear"),
         ({"validation": 0.5, "test": 0.5}, "no text for training"),
         ({"warmup": 21}, "--warmup 21 is longer"),

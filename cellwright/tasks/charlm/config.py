@@ -11,14 +11,17 @@ class CharLMConfig(TrainConfig):
     """Everything that decides a run, next to the text itself; each field is an option of `cellwright train charlm`."""
 
     task: ClassVar[str] = "charlm"
-    about: ClassVar[str] = "Train a model of the characters of a text."
+    about: ClassVar[str] = "Train a model of the characters, bytes, words or pieces of words of a text."
     paths: ClassVar[tuple[str, ...]] = ("texts",)
     shown: ClassVar[str] = "TEXT..."
     explained: ClassVar[str] = "UTF-8 files or folders; none: the source of Python's own library"
 
     texts: tuple[str, ...] = ()
     glob: str = Field("*", description="which files of a folder")
-    level: Literal["char", "byte"] = Field("char", description="what a symbol is")
+    level: Literal["char", "byte", "word", "bpe"] = Field(
+        "char", description="what a symbol is; bpe: pieces of words, learned from the training text"
+    )
+    vocabulary: PositiveInt | None = Field(None, description="symbols at most: word 10,000, bpe 2,000")
     validation: Annotated[Part, Field(gt=0)] = Field(0.05, description="part of the text for validation")
     test: Part = Field(0.05, description="part of the text for the test, at its end")
 
@@ -28,7 +31,9 @@ class CharLMConfig(TrainConfig):
     )
     zoneout: Part = Field(0.0, description="how often a unit of a state stays as it was")
     weight_drop: Part = Field(0.0, description="dropout of the recurrent weights")
-    embed: NonNegativeInt = Field(0, description="size of an embedding of the symbols; 0: one-hot input")
+    embed: NonNegativeInt | None = Field(
+        None, description="size of an embedding of the symbols; 0: one-hot input; of words and pieces as --hidden"
+    )
     tie: bool = Field(False, description="the output's weight is the embedding's")
 
     batch: PositiveInt = Field(50, description="streams of text side by side")
@@ -43,6 +48,13 @@ class CharLMConfig(TrainConfig):
     def _consistent(self) -> "CharLMConfig":
         if self.validation + self.test >= 1:
             raise ValueError(f"--validation {self.validation} and --test {self.test} leave no text for training")
+        if self.vocabulary is not None:
+            if self.level in ("char", "byte"):
+                raise ValueError(f"--vocabulary {self.vocabulary} goes with --level word or bpe, not {self.level}")
+            least = 2 if self.level == "word" else 257
+            if self.vocabulary < least:
+                known = "one word and <unk>" if self.level == "word" else "the 256 bytes and one pair"
+                raise ValueError(f"--vocabulary {self.vocabulary}: at least {least} are needed, {known}")
         return self
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError, OptionError
-from ..data.vocabulary import Vocabulary
+from ..data.tokens import Symbols
 from .state import State
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def probabilities(
 
 def generate(
     model: "CharModel",
-    vocabulary: Vocabulary,
+    vocabulary: Symbols,
     prompt: str = "",
     *,
     length: int = 500,
@@ -64,8 +64,8 @@ def generate(
 ) -> Iterator[str]:
     """The continuation of a prompt, in pieces as they are written: `length` symbols, or fewer if one of `stop` comes.
 
-    The model is put into evaluation mode. The same seed gives the same text. At the byte level a piece is a whole
-    character, and bytes that are not UTF-8 become U+FFFD.
+    The model is put into evaluation mode. The same seed gives the same text. A piece is of whole characters, and
+    bytes that are not UTF-8 become U+FFFD.
     OptionError: a value that is not possible. DataError: the prompt has characters outside the vocabulary.
     """
     _check(length, temperature, top_k, top_p, min_p, stop)
@@ -129,7 +129,7 @@ def _draw(p: Tensor, chance: Tensor) -> int:
     return min(int(torch.searchsorted(total, chance.double() * total[-1], right=True)), last)
 
 
-def _text(vocabulary: Vocabulary, symbols: Iterator[int]) -> Iterator[str]:
+def _text(vocabulary: Symbols, symbols: Iterator[int]) -> Iterator[str]:
     decoder = vocabulary.decoder()
     for symbol in symbols:
         if piece := decoder.push(symbol):

@@ -9,8 +9,9 @@ Trained by truncated back-propagation through time: the state goes on from chunk
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ...convert import to_onnx
 from ...errors import DataError, OptionError
 from ...lang import Definition
 from ...nn import Recurrent, stepper
-from ..data.vocabulary import Vocabulary
+from ..data.tokens import LIMITS, Symbols, Words, vocabulary_from, vocabulary_of
 from ..job import Found, Job, layer_line
 from .config import CharLMConfig
 from .generate import generate
@@ -32,6 +33,7 @@ from .state import State, detach, flatten, unflatten
 from .streams import IGNORE, Streams, evaluation_chunks, split
 from .text import Corpus, read
 
+PER_CHARACTER = "bits per character"
 VALIDATION_LIMIT = 100_000  # symbols looked at by the evaluations during the training
 _EVALUATION_STREAM = 4000  # symbols per stream at least: each stream begins without any context
 _EVALUATION_STREAMS = 64
@@ -91,16 +93,24 @@ def definitions(config: CharLMConfig, symbols: int) -> tuple[list[Definition], i
     """The cells of the layers, and the size of the embedding. OptionError: unknown cell or option, or a wrong size."""
     cell = find(config.cell)
     options: dict[str, Any] = config.options
+    wanted = config.embed
+    if wanted is None:
+        wanted = config.hidden if config.level in LIMITS else 0
     # The size of a cell's output does not depend on that of its input (which some cells want to be the same).
-    output = cell(config.embed or config.hidden, config.hidden, **options).definition().output_size
-    if config.tie and config.embed not in (0, output):
+    output = cell(wanted or config.hidden, config.hidden, **options).definition().output_size
+    if config.tie and config.embed not in (0, None, output):
         raise OptionError(
             f"--embed {config.embed} does not go with --tie: the output's weight is the embedding's, so that its size "
             f"is {output}; leave --embed away"
         )
-    embed = output if config.tie else config.embed
+    embed = output if config.tie else wanted
     inputs = [embed or symbols] + [output] * (config.layers - 1)
     return [cell(size, config.hidden, **options).definition() for size in inputs], embed
+
+
+def unit_of(vocabulary: Symbols) -> str:
+    """What is counted."""
+    return {"char": "character", "byte": "byte"}.get(vocabulary.level, "token")
 
 
 @dataclass(frozen=True)
@@ -140,12 +150,24 @@ class CharLM:
 
     quantity = "nats"
 
-    def __init__(self, config: CharLMConfig, model: CharModel, vocabulary: Vocabulary, ids: NDArray[Any]) -> None:
-        """`ids` [N]: the whole text. DataError: it is too short for one chunk, one validation and one test symbol."""
+    def __init__(self, config: CharLMConfig, model: CharModel, vocabulary: Symbols, text: str) -> None:
+        """`text`: the whole one. DataError: it is too short for one chunk, one validation and one test symbol."""
         self.model = model
-        self.unit = "character" if vocabulary.level == "char" else "byte"
-        training, self.validation_ids, self.test_ids = split(ids, config.validation, config.test)
-        _long_enough(config, len(ids), self.unit, len(training), len(self.validation_ids), len(self.test_ids))
+        self.unit = unit_of(vocabulary)
+        parts = split(text, config.validation, config.test)
+        if vocabulary.level == "byte":
+            training, self.validation_ids, self.test_ids = split(
+                vocabulary.encode(text), config.validation, config.test
+            )
+        else:
+            training, self.validation_ids, self.test_ids = map(vocabulary.encode, parts)
+        self.tokens = vocabulary.level in LIMITS
+        self._per_character = [
+            len(ids) / max(len(part), 1)
+            for ids, part in zip((self.validation_ids, self.test_ids), parts[1:], strict=True)
+        ]
+        total = len(training) + len(self.validation_ids) + len(self.test_ids)
+        _long_enough(config, total, self.unit, len(training), len(self.validation_ids), len(self.test_ids))
         self.training_count = len(training)
         self.streams = Streams(training, config.batch, config.chunk)
         self.per_step = config.batch * config.chunk
@@ -173,15 +195,22 @@ class CharLM:
 
     def validate(self) -> dict[str, float]:
         """Nats per symbol on the validation text, or on its beginning if that is long."""
-        return {"loss": evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats}
+        return self._measured(evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats, 0)
 
     def test(self) -> dict[str, float] | None:
         """Nats per symbol on the whole test text; None if there is none."""
-        return {"loss": evaluate(self.model, self.test_ids).nats} if len(self.test_ids) else None
+        return self._measured(evaluate(self.model, self.test_ids).nats, 1) if len(self.test_ids) else None
+
+    def _measured(self, nats: float, part: int) -> dict[str, float]:
+        """Of words and pieces also the bits per character, by which levels compare."""
+        return {
+            "loss": nats,
+            **({PER_CHARACTER: nats / math.log(2) * self._per_character[part]} if self.tokens else {}),
+        }
 
     def measures(self, loss: float) -> dict[str, float]:
         """The loss in other units."""
-        return {"bits": loss / math.log(2)}
+        return {"perplexity": math.exp(min(loss, 700))} if self.tokens else {"bits": loss / math.log(2)}
 
 
 def _long_enough(config: CharLMConfig, total: int, unit: str, training: int, validation: int, test: int) -> None:
@@ -206,13 +235,14 @@ class Net:
     """A character model and the symbols that it knows."""
 
     model: CharModel
-    vocabulary: Vocabulary
+    vocabulary: Symbols
 
 
 class CharLMJob(Job):
     """The character model for the commands."""
 
     config = CharLMConfig
+    writes = ("prompt", "length", "temperature", "top_k", "top_p", "min_p", "stop")
 
     def read(self, config: CharLMConfig) -> Corpus:
         """The whole text."""
@@ -220,14 +250,17 @@ class CharLMJob(Job):
 
     def learn(self, config: CharLMConfig, data: Corpus) -> dict[str, Any]:
         """The vocabulary and the cells."""
-        vocabulary = Vocabulary.build(data.text, config.level)
+        text = data.text
+        if config.level in LIMITS:  # what a word is, is learned like the rest, from the training text
+            text = split(text, config.validation, config.test)[0]
+        vocabulary = vocabulary_of(text, config.level, config.vocabulary)
         cells, embed = definitions(config, len(vocabulary))
         layers = [cell.to_json() for cell in cells]
         return {"vocabulary.json": vocabulary.to_json(), "cells.json": {"embed": embed, "layers": layers}}
 
     def build(self, config: CharLMConfig, documents: Mapping[str, Any]) -> Net:
         """The model, which needs no file of cells any more."""
-        vocabulary = Vocabulary.from_json(documents["vocabulary.json"])
+        vocabulary = vocabulary_from(documents["vocabulary.json"])
         embed, layers = documents["cells.json"]["embed"], documents["cells.json"]["layers"]
         cells = [Definition.from_json(layer) for layer in layers]
         model = CharModel(
@@ -237,7 +270,7 @@ class CharLMJob(Job):
 
     def task(self, config: CharLMConfig, net: Net, data: Corpus) -> CharLM:
         """The text in streams."""
-        return CharLM(config, net.model, net.vocabulary, net.vocabulary.encode(data.text))
+        return CharLM(config, net.model, net.vocabulary, data.text)
 
     def facts(self, config: CharLMConfig, net: Net, data: Corpus, task: CharLM) -> dict[str, list[str]]:
         """Model, text and split."""
@@ -279,6 +312,9 @@ class CharLMJob(Job):
     def loss_words(self, task: CharLM, measured: Mapping[str, float]) -> str:
         """Nats and bits."""
         loss = measured["loss"]
+        if task.tokens:
+            more = f", {measured[PER_CHARACTER]:.4f} {PER_CHARACTER}" if PER_CHARACTER in measured else ""
+            return f"{loss:.4f} nats per {task.unit}, perplexity {math.exp(min(loss, 700)):.2f}{more}"
         return f"{loss:.4f} nats, {loss / math.log(2):.4f} bits per {task.unit}"
 
     def after(self, run: str) -> str:
@@ -291,11 +327,25 @@ class CharLMJob(Job):
         ids = net.vocabulary.encode(corpus.text)
         nats = evaluate(net.model, ids).nats
         text, numbers = f"{len(corpus.text):,} characters", {"loss": nats}
-        if config.level == "byte":
-            text = f"{len(ids):,} bytes, {nats:.4f} nats and {nats / math.log(2):.4f} bits per byte\n{text}"
+        if config.level != "char":
+            unit = unit_of(net.vocabulary)
+            first = f"{len(ids):,} {unit}s, {nats:.4f} nats and {nats / math.log(2):.4f} bits per {unit}"
+            if config.level in LIMITS:
+                first += f", perplexity {math.exp(min(nats, 700)):.2f}"
+            if isinstance(net.vocabulary, Words):
+                spelled = 8 * net.vocabulary.unknown_bytes(corpus.text) + nats * len(ids) / math.log(2)
+                first += (
+                    f"\n{(ids == 0).mean():.2%} of the tokens are <unk>, whose letters do not count below; at 8 bits "
+                    f"for each of their bytes it is {spelled / len(corpus.text):.4f} bits per character"
+                )
+            text = f"{first}\n{text}"
             nats *= len(ids) / len(corpus.text)
         note = f"\n{corpus.note}" if corpus.note else ""
         return Found(f"{text}, {nats:.4f} nats and {nats / math.log(2):.4f} bits per character{note}", numbers)
+
+    def generate(self, config: CharLMConfig, net: Net, seed: int, prompt: str = "", **options: Any) -> Iterator[str]:
+        """A prompt, and what follows it; `options`: those of `generate.generate`."""
+        return chain([prompt], generate(net.model, net.vocabulary, prompt, seed=seed, **options))
 
 
 JOB = CharLMJob()

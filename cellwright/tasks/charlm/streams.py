@@ -1,13 +1,14 @@
 """Ids cut into streams: for training in chunks with carried state, and for evaluation without a gap."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Piece = TypeVar("Piece", NDArray[Any], str)
 IGNORE = -100  # a target that does not count: cross_entropy's default
 
 
@@ -34,8 +35,8 @@ class Streams:
         return ids[:-1], ids[1:]
 
 
-def split(ids: NDArray[Any], validation: float, test: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Training, validation and test ids: contiguous pieces in this order, the last two as fractions of the whole."""
+def split(ids: Piece, validation: float, test: float) -> tuple[Piece, Piece, Piece]:
+    """Training, validation and test ids, or texts: contiguous pieces, the last two as fractions."""
     last = len(ids) - round(len(ids) * test)
     middle = last - round(len(ids) * validation)
     return ids[:middle], ids[middle:last], ids[last:]
