@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | peers | clean.  Each makes .venv first when it is not there.
+# make demo | test | grid | lint | bench | peers | clean.  Each makes .venv first when it is not there.
 PYTHON ?= python3
 # Where pip finds torch; empty: pip's own default. The README says how to get the CPU-only build.
 TORCH_INDEX ?=
@@ -9,7 +9,7 @@ RUN     ?= runs/demo
 # Options of the benchmarks: BENCH=--quick, BENCH='--threads 1'.
 BENCH   ?=
 
-.PHONY: demo test lint bench peers clean
+.PHONY: demo test grid lint bench peers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp
@@ -17,6 +17,10 @@ demo: .venv/run.stamp
 
 test: .venv/test.stamp
 	.venv/bin/python -m pytest -q -n auto
+
+# GRID='-k ugrnn' takes the points of one cell.
+grid: .venv/test.stamp
+	.venv/bin/python -m pytest -q -n auto --dist loadgroup --grid tests/nn/test_grid.py $(GRID)
 
 lint: .venv/lint.stamp
 	.venv/bin/ruff check .

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellwright import Cell, Recurrent
+from cellwright import tanh as tanh_of
 from cellwright.cells import BY_NAME
 from cellwright.nn.built_in import with_weights
 from tests.cells.test_by_hand import Weights
@@ -232,3 +233,16 @@ def test_gates_are_those_of_a_loop(name: str, assert_close: Any) -> None:
         both = v[f"{states[0]}_l{k}"] + v[f"{states[0]}_l{k}_reverse"]
         below = both + below.masked_fill(~valid, 0.0)
     assert_close("output", output, below, 1e-12)
+
+
+def test_names_of_values_that_words_give_as_groups_of_one() -> None:
+    assert {"r", "z", "past", "n"} <= set(definition("gru layer_norm=True", 4).names().values())
+
+
+def test_names_within_the_step_of_a_class_above() -> None:
+    class Doubled(BY_NAME["ugrnn"]):  # type: ignore[misc]
+        def step(self, x: Any, h: Any) -> Any:
+            twice = 2 * tanh_of(x)
+            return super().step(twice, h)
+
+    assert set(Doubled(3, 4).definition().names().values()) == {"twice", "n", "g"}

@@ -43,12 +43,14 @@ def each_with(wrappers: Iterable[str], cells: Iterable[str]) -> list[tuple[str, 
     return [(c, w) for c in cells for w in wrappers if not refusal(c, w) and not WRAPPERS[w].attentive]
 
 
+def combined() -> list[tuple[str, str, str]]:
+    names = list(SITUATIONS)
+    return [(c, COMBINED[k % 2], names[k % len(names)]) for k, c in enumerate(CELLS)]
+
+
 def few_compiled() -> list[tuple[str, str, str]]:
     """For the compiled target, which takes seconds for the kernels of each new set of equations."""
-    names, cells = list(SITUATIONS), enumerate(CELLS)
-    return [(c, COMBINED[k % 2], names[k % len(names)]) for k, c in cells] + [
-        p for p in covering() if p[0] == "mgu" and p[1] not in COMBINED
-    ]
+    return combined() + [p for p in covering() if p[0] == "mgu" and p[1] not in COMBINED]
 
 
 # By test: its arguments, the points of an ordinary run, and all of them.
@@ -58,7 +60,8 @@ POINTS: dict[str, tuple[str, Callable[[], Iterable[Any]], Callable[[], Iterable[
         lambda: dict.fromkeys(each_with(COMBINED, CELLS) + each_with(WRAPPERS, ["mgu"])),
         lambda: each_with(WRAPPERS, FORMS),
     ),
-    "test_first_and_second_order": ("form, wrapper, situation", covering, every),
+    "test_first_order": ("form, wrapper, situation", covering, every),
+    "test_second_order": ("form, wrapper, situation", combined, every),
     "test_compiled_is_the_reference": ("form, wrapper, situation", few_compiled, every),
     "test_sizes": (
         "form, hidden",
@@ -73,17 +76,23 @@ def test_gradients_of_the_plan(form: str, wrapper: str) -> None:
     check_grads(Point(form, wrapper, "plain").net)
 
 
-def test_first_and_second_order(form: str, wrapper: str, situation: str) -> None:
-    point = Point(form, wrapper, situation)
+def function_of(point: Point) -> tuple[Callable[..., torch.Tensor], list[torch.Tensor]]:
+    """All results in one row, of all that a net has and is given, in float64."""
     names = list(point.leaves)
+    point.net.to(F64)
 
     def results(*values: torch.Tensor) -> torch.Tensor:
         return torch.cat([v.flatten() for v in point.results(dict(zip(names, values, strict=True)))])
 
-    leaves = [v.to(F64).requires_grad_() for v in point.leaves.values()]
-    point.net.to(F64)
-    assert torch.autograd.gradcheck(results, leaves, fast_mode=True)
-    assert torch.autograd.gradgradcheck(results, leaves, fast_mode=True)
+    return results, [v.to(F64).requires_grad_() for v in point.leaves.values()]
+
+
+def test_first_order(form: str, wrapper: str, situation: str) -> None:
+    assert torch.autograd.gradcheck(*function_of(Point(form, wrapper, situation)), fast_mode=True)
+
+
+def test_second_order(form: str, wrapper: str, situation: str) -> None:
+    assert torch.autograd.gradgradcheck(*function_of(Point(form, wrapper, situation)), fast_mode=True)
 
 
 def compare(point: Point) -> None:
