@@ -27,6 +27,7 @@ NEAR = 1e-5
 def load(name: str) -> Any:
     """A framework; what it warns of while it is imported is its own affair. Skips where it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "torch")  # which is there in any case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
