@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cellwright import GRU, LSTM, RNN, DataError, OptionError, Recurrent, convert
+from cellwright import GRU, LSTM, RNN, DataError, OptionError, Recurrent, convert, use_target
 from cellwright.app.exchange import import_
 
 from ..conftest import Assert
@@ -22,6 +22,12 @@ from .cases import Array, B, H, I, T, randomise
 
 # float32: sums in another order, and the frameworks' own sigmoid and tanh.
 NEAR = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _reference() -> Iterator[None]:
+    with use_target("torch"):  # small nets: compiling would take longer than running
+        yield
 
 
 def load(name: str) -> Any:
@@ -60,7 +66,8 @@ def inputs() -> Array:
 
 
 def same(name: str, layer: Recurrent, x: Array, want: Any, assert_close: Assert) -> None:
-    assert_close(name, layer(torch.from_numpy(x))[0].detach(), torch.from_numpy(np.array(want)), NEAR)
+    found = want.detach() if isinstance(want, torch.Tensor) else torch.from_numpy(np.array(want))
+    assert_close(name, layer(torch.from_numpy(x))[0].detach(), found, NEAR)
 
 
 def random_weights(shapes: list[Any]) -> list[Array]:
