@@ -239,7 +239,7 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help=".npz or .safetensors; a .keras file; a TF1 checkpoint", show_default=False
+            metavar="FILE", help=".npz or .safetensors; a .keras file; a TF1 checkpoint; .onnx", show_default=False
         ),
     ],
     format_: Format,

@@ -167,7 +167,9 @@ def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forge
             _one_bias(pieces, bias)
         cells_.append(LayerForm(own["I"], own["H"], bias, _options(found, directions[0], own)))
     dtype = np.result_type(*(value for layer in layers for pieces in layer for value in pieces.values()))
-    result = empty_layer(convention.kind, cells_, len(layers[0]) == 2, batch_first, torch.from_numpy(np.zeros(0, dtype)).dtype)
+    result = empty_layer(
+        convention.kind, cells_, len(layers[0]) == 2, batch_first, torch.from_numpy(np.zeros(0, dtype)).dtype
+    )
     for k, layer in enumerate(layers):
         for suffix, pieces in zip(("", "_reverse"), layer, strict=False):
             fill(result, result.definitions[k], pieces, f"_l{k}{suffix}")
@@ -243,9 +245,7 @@ def _options(found: Found, pieces: Pieces, sizes: Mapping[str, int]) -> dict[str
     return {**found.options, **told}
 
 
-def empty_layer(
-    kind: str, layers: Sequence[LayerForm], two: bool, batch_first: bool, dtype: torch.dtype
-) -> Recurrent:
+def empty_layer(kind: str, layers: Sequence[LayerForm], two: bool, batch_first: bool, dtype: torch.dtype) -> Recurrent:
     """A layer without values: RNN, LSTM or GRU where its layers are alike, else a Recurrent of cells."""
     equations, public = KINDS[kind]
     more: dict[str, Any] = {

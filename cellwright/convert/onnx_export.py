@@ -17,9 +17,8 @@ from ..lang import Definition
 from ..nn import Recurrent
 from ..nn.weights import whole as dense
 from .layers import check_layer
-from .onnx_file import LIMIT
+from .onnx_file import LIMIT, package
 from .onnx_operators import Operator, operator_of, weights_for
-from .onnx_package import package
 
 
 def to_onnx(

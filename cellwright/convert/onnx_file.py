@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, InputError
-from .onnx_package import package
+from .limits import framework
 
 LIMIT = 2**31 - 1  # bytes of a file: protobuf's own; and of its external data together
 _RANK = 32
@@ -28,6 +28,11 @@ TYPES: dict[int, tuple[torch.dtype, str, str]] = {
     11: (torch.float64, "float64", "double_data"),
     16: (torch.bfloat16, "bfloat16", "int32_data"),
 }
+
+
+def package() -> Any:
+    """The package onnx. TargetError when it is not installed."""
+    return framework("onnx", "reading and writing ONNX files", "'cellwright[onnx]'")
 
 
 def type_name(number: int) -> str:

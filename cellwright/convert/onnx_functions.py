@@ -305,6 +305,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "IsNaN": torch.isnan,
 }
 
+
 def constants_of(graph: Any) -> dict[str, Tensor]:
     """The weights of a checked graph and what its Constant nodes hold, by name."""
     found = {tensor.name: tensor_of(tensor) for tensor in graph.initializer}

@@ -96,6 +96,7 @@ class OnnxModel(nn.Module):
         return value
 
 
+_STEPS = 200  # layers of a model beyond which a `Scan` is not read as one: reading looks at all that stands before it
 # What torch and Python raise for values that do not fit an operator.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
@@ -112,7 +113,8 @@ class Block:
         calls = []
         for k, node in enumerate(nodes):
             # Only what stands in the model's own graph is there once for all steps.
-            step = _step(model, node, nodes[:k], constants) if node.op_type == "Scan" and not around.maps[0] else None
+            tried = node.op_type == "Scan" and len(around.maps) == 1 and len(model.layers) < _STEPS
+            step = _step(model, node, nodes[:k], constants) if tried else None
             calls.append(_call(model, node, constants) if step is None else step)
         used = set(self.outputs)
         self._calls: list[tuple[str, Call, tuple[str, ...], tuple[str, ...]]] = []
@@ -140,7 +142,7 @@ class Block:
 
 
 def _call(model: OnnxModel, node: Any, constants: Constants) -> tuple[Call, tuple[str, ...]]:
-    """How to run one node, and what it reads. DataError: the operator, an attribute or a type of it is not supported."""
+    """How to run one node, and what it reads. DataError: its operator, an attribute or a type is not supported."""
     place, op, attributes = place_of(node), node.op_type, attributes_of(node)
     if node.domain not in ("", "ai.onnx") or op not in (*FUNCTIONS, *ATTRIBUTES, "Scan"):
         raise DataError(f"{place}: this operator is not supported; expected {', '.join([*ATTRIBUTES, 'Scan'])} "
@@ -167,7 +169,9 @@ def _call(model: OnnxModel, node: Any, constants: Constants) -> tuple[Call, tupl
     return Loop(Block(model, attributes["body"], constants), attributes, place, model.opset), reads
 
 
-def _step(model: OnnxModel, node: Any, before: Sequence[Any], constants: Constants) -> tuple[Call, tuple[str, ...]] | None:
+def _step(
+    model: OnnxModel, node: Any, before: Sequence[Any], constants: Constants
+) -> tuple[Call, tuple[str, ...]] | None:
     """How to run a `Scan` node as one layer, and what it reads; None: it is a loop."""
     attributes = attributes_of(node)
     check_attributes(place_of(node), attributes, loop_attributes(model.opset))
@@ -182,7 +186,7 @@ def _step(model: OnnxModel, node: Any, before: Sequence[Any], constants: Constan
 
 def _inside(node: Any) -> set[str]:
     """Every name of the graph around that the graphs inside a node read."""
-    found = set()
+    found: set[str] = set()
     for attribute in node.attribute:
         if attribute.HasField("g"):
             found.update(v.name for v in attribute.g.output)

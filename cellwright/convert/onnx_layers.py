@@ -93,7 +93,8 @@ class Recurrence(nn.Module):
             if value is not None and (value.dtype != W.dtype or not value.is_floating_point()):
                 raise InputError(f"{name} has the type {value.dtype}, W has {W.dtype}; expected one floating type")
 
-    def _recurrent(self) -> list[Recurrent]:
+    def sides(self) -> list[Recurrent]:
+        """The layer of each direction; none where the weights come with each call."""
         return list(self.layers)  # type: ignore[arg-type]
 
     def forward(
@@ -108,7 +109,7 @@ class Recurrence(nn.Module):
         """The node's outputs, from its inputs in ONNX's order; the states and P are `more`."""
         first, second, P = [*more, None, None, None][:3]
         if len(self.layers):
-            sides = [(layer._programs[0], layer._weights(0, "")) for layer in self._recurrent()]
+            sides = [(layer._programs[0], layer._weights(0, "")) for layer in self.sides()]
         else:
             sides = [(Program(definition), values) for definition, values in self._sides([W, R, B, P])]
         if self._attributes.get("layout", 0):  # [B, T, I] and [B, D, H]
@@ -175,7 +176,7 @@ class Fused(nn.Module):
         for k, name in enumerate(definition.states):
             shape = (B, definition.state_size(name))
             before[name] = check_state(name, given[k], shape, like) if k < count else like.new_zeros(shape)
-        for name, mask in masks.items():
+        for mask in masks.values():
             if list(mask.shape) != [T, B, 1]:
                 raise InputError(f"got a mask of shape {list(mask.shape)}, expected {[T, B, 1]}")
         program, valid = self._masked, None

@@ -1,6 +1,7 @@
 """The recurrent nodes of an ONNX model as one layer, with the weights' names of torch.nn."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..errors import OptionError
@@ -63,9 +64,9 @@ def layer_from_onnx(
 
 def _filled(kind: str, stack: Sequence[Recurrence], names: Sequence[str], batch_first: bool | None) -> Recurrent:
     """The layer with its weights."""
-    forms = []
+    forms: list[LayerForm] = []
     for k, module in enumerate(stack):
-        definition = module.layers[0].definitions[0]  # type: ignore[union-attr]
+        definition = module.sides()[0].definitions[0]
         params, usual = definition.params, KINDS[kind][0].defaults()
         options = {name: value for name, value in definition.options.items() if value != usual[name]}
         form = LayerForm(definition.input_size, definition.sizes["hidden_size"], "bias_hh" in params, options)
@@ -113,7 +114,7 @@ def _kind(name: str, module: Recurrence) -> str:
         raise _refusal(f"the weights of {name} come with each call")
     if module.direction == "reverse":
         raise _refusal(f"{name} runs against time only")
-    kind = {kind_of(side.definitions[0]) for side in module.layers}  # type: ignore[union-attr]
+    kind = {kind_of(side.definitions[0]) for side in module.sides()}
     found = kind.pop() if len(kind) == 1 else None
     if found is None:
         told = ", ".join(k for k in module._attributes if k not in ("hidden_size", "direction", "layout"))
@@ -124,7 +125,7 @@ def _kind(name: str, module: Recurrence) -> str:
 def _check_alone(model: OnnxModel, proto: Any, nodes: Sequence[Any]) -> None:
     """OptionError: other nodes have weights, or stand between these."""
     makers = {name: node for node in proto.graph.node for name in node.output if name}
-    for before, node in zip(nodes, nodes[1:], strict=False):
+    for before, node in pairwise(nodes):
         name = node.input[0]
         while name in makers and makers[name].op_type in _BETWEEN:
             name = makers[name].input[0]
@@ -138,6 +139,8 @@ def _check_alone(model: OnnxModel, proto: Any, nodes: Sequence[Any]) -> None:
         if key[1] and (name in read or bool(value.any())):  # states that begin with zero need not be told
             others.append(f"{name} {list(value.shape)}")
     if others:
-        raise _refusal(f"the model has weights of other nodes ({', '.join(others[:20])}); choose nodes with layers=[...]")
+        raise _refusal(
+            f"the model has weights of other nodes ({', '.join(others[:20])}); choose nodes with layers=[...]"
+        )
     if any(node.op_type == "Scan" for node in proto.graph.node):
         raise _refusal("the model has a Scan node; choose nodes with layers=[...]")

@@ -20,7 +20,8 @@ from ..lang.graph import ONE
 from ..lang.trace import Symbol
 from .onnx_file import TYPES, attributes_of
 from .onnx_functions import constants_of
-from .onnx_values import Foreign, LookUp, Matrix, Value, Weights, Words
+from .onnx_values import ForeignError, LookUp, Matrix, Value, Weights, Words
+from .onnx_words import call
 
 # Operators whose result holds no floating numbers; and those whose result holds what their first input does.
 _WHOLE = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Not", "And", "Or", "Xor", "IsNaN", "Shape")
@@ -94,7 +95,7 @@ def step_of(node: Any, attributes: Mapping[str, Any], opset: int, around: Around
     for absorb in (True, False):
         try:
             return _Reader(node, attributes, around, absorb).step(bool(ways.copy().pop()))
-        except (Foreign, CellwrightError, ArithmeticError, LookupError, TypeError, RecursionError):
+        except (ForeignError, CellwrightError, ArithmeticError, LookupError, TypeError, RecursionError):
             continue  # also what a damaged body makes of an operator
     return None
 
@@ -105,7 +106,7 @@ class _Source(Value):
     def __init__(self, name: str, inputs: Mapping[str, Any], width: int | None) -> None:
         def take(first: int, count: int) -> Any:
             if count != self.width:
-                raise Foreign(f"a part of {name}")
+                raise ForeignError(f"a part of {name}")
             return inputs[name]
 
         super().__init__(width, take, leaves=frozenset([name]))
@@ -129,17 +130,18 @@ class _Reader:
         self.node, self.body, self.around, self.absorb = node, attributes["body"], around, absorb
         self.count = len(self.body.input) - int(attributes["num_scan_inputs"])
         if self.count < 1 or len(node.input) != len(self.body.input) or not all(node.input):
-            raise Foreign("a loop without states")
+            raise ForeignError("a loop without states")
         shapes = [_shape_of(v) for v in self.body.input]
         self.widths = [width for _, width in shapes]
         kinds = {kind for kind, _ in shapes}
         if len(kinds) != 1 or None in self.widths[: self.count]:
-            raise Foreign("states of unknown sizes")
+            raise ForeignError("states of unknown sizes")
         self.dtype = kinds.pop()
+        self.own = constants_of(self.body)
         self.states = _names((v.name for v in self.body.input[: self.count]), ("x", "valid", "reset"))
 
     def step(self, reverse: bool) -> Step:
-        """The step. Foreign: there are no words for it."""
+        """The step. ForeignError: there are no words for it."""
         masked, collected, x, masks, weights, integer = self.read({}, {})
         if not masks:
             return Step(masked, masked, masked, weights, x, {}, integer, self.states, collected, reverse)
@@ -155,7 +157,7 @@ class _Reader:
             if (with_valid(short) if "valid" in words else short).same_equations(masked):
                 sources = {word: source for source, word in named.items()}
                 return Step(plain, masked, short, weights, x, sources, integer, self.states, collected, reverse)
-        raise Foreign("masks that are neither lengths nor resets")
+        raise ForeignError("masks that are neither lengths nor resets")
 
     def read(
         self, told: Mapping[str, float], named: Mapping[str, str]
@@ -177,7 +179,7 @@ class _Reader:
         masks = [name for name in leaves if name in self.around.masks]
         xs = [name for name in leaves if name not in masks]
         if len(xs) > 1 or len(masks) > 2 or any(found.sources[name].width != 1 for name in masks):
-            raise Foreign("several inputs")
+            raise ForeignError("several inputs")
         x = [*xs, *masks][0]  # a step that sees no input is told of the steps by a mask
         sizes = w.graph.sizes
         sizes |= {"hidden_size": self.widths[0] or 0, "input_size": found.sources[x].width}
@@ -194,7 +196,7 @@ class _Reader:
         for name, value in zip(self.states, ends, strict=False):
             results[name] = w.row(value, 0, sizes[states[name]]).index
             if value.width not in (0, 1, sizes[states[name]]):
-                raise Foreign("a state of another size")
+                raise ForeignError("a state of another size")
         collected = []
         for value in ends[self.count :]:
             i = w.row(value, 0, max(value.width, 1)).index
@@ -236,46 +238,46 @@ class _Reader:
                 elif any(name and v is None for name, v in zip(node.input, given, strict=True)) or (
                     node.op_type == "Cast" and isinstance(given[0], _Source)
                 ):
-                    raise Foreign("what may be whole numbers")
+                    raise ForeignError("what may be whole numbers")
                 else:
-                    outputs = words.call(node.op_type, given, attributes, 3, len(node.output))
-            except (Foreign, CellwrightError, IndexError, TypeError, ArithmeticError):
+                    outputs = call(words, node.op_type, given, attributes, 3, len(node.output))
+            except (ForeignError, CellwrightError, IndexError, TypeError, ArithmeticError):
                 outputs = [None if name in around.whole or not name else source(name) for name in node.output]
             values.update(zip(node.output, outputs, strict=False))
         return found
 
     def inside(self, found: _Reading, inner: dict[str, Any]) -> list[Value]:
         """The outputs of the body, from its inputs."""
-        own = {n: found.words.constant(f"{self.node.name}/{n}", _hint(n), v) for n, v in constants_of(self.body).items()}
+        own = {n: found.words.constant(f"{self.node.name}/{n}", _hint(n), v) for n, v in self.own.items()}
 
         def value(name: str) -> Any:
             for scope in (inner, own, found.values):
                 if name in scope:
                     if scope is found.values and isinstance(scope[name], Value) and scope[name].leaves:
-                        raise Foreign("a value of the graph around")
+                        raise ForeignError("a value of the graph around")
                     return scope[name]
-            raise Foreign("a value of the graph around")
+            raise ForeignError("a value of the graph around")
 
         for node in self.body.node:
             if node.op_type == "Constant":
                 continue
             if node.domain not in ("", "ai.onnx"):
-                raise Foreign("an operator of somebody else")
+                raise ForeignError("an operator of somebody else")
             given = [value(name) if name else None for name in node.input]
-            outputs = found.words.call(node.op_type, given, attributes_of(node), 2, len(node.output))
+            outputs = call(found.words, node.op_type, given, attributes_of(node), 2, len(node.output))
             if len(outputs) < len(node.output):
-                raise Foreign("outputs that are not there")
+                raise ForeignError("outputs that are not there")
             inner.update(zip(node.output, outputs, strict=False))
         ends = [value(v.name) for v in self.body.output]
         if any(not isinstance(v, Value) or v.truth for v in ends):
-            raise Foreign("an output that holds no numbers")
+            raise ForeignError("an output that holds no numbers")
         return ends
 
 
 def _all_of(symbol: Symbol, width: int) -> Any:
     def take(first: int, count: int) -> Symbol:
         if count != width:
-            raise Foreign("a part of a state")
+            raise ForeignError("a part of a state")
         return symbol
 
     return take
@@ -286,7 +288,7 @@ def _shape_of(value: Any) -> tuple[torch.dtype, int | None]:
     tensor = value.type.tensor_type
     kind = TYPES.get(tensor.elem_type, (None,))[0]
     if kind not in (torch.float32, torch.float64) or not tensor.HasField("shape") or len(tensor.shape.dim) != 2:
-        raise Foreign(f"the input {value.name} of an unknown shape")
+        raise ForeignError(f"the input {value.name} of an unknown shape")
     assert kind is not None
     return kind, tensor.shape.dim[1].dim_value or None
 

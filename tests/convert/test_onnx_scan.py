@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cellwright import GRU, LSTM, RNN, GRUCell, MGUCell, Recurrent, SLSTMCell, use_target
+from cellwright import GRU, LSTM, RNN, CellwrightError, GRUCell, InputError, MGUCell, Recurrent, SLSTMCell, use_target
 from cellwright.convert import from_onnx, to_onnx
 from cellwright.nn.built_in import CELLS
 from tests.convert.onnx_models import KINDS, graph_of, groups, initial, scan_node, session
@@ -17,7 +17,8 @@ from tests.random_cells import random_cell
 onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
 pytest.importorskip("onnxruntime", reason="the models are run by onnxruntime; pip install onnxruntime")
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # float32 on both sides
+EXACT = 1e-10  # float64, of the largest: some states and gradients grow to thousands
 
 
 def layer_of(name: str, **more: Any) -> Recurrent:
@@ -69,30 +70,30 @@ def one_step(outputs: list[Tensor], given: list[Tensor], module: Any) -> list[Te
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("masks", [(), ("lengths",), ("lengths", "reset")], ids=lambda m: "+".join(m) or "whole")
 def test_round_trip(name: str, masks: tuple[str, ...], assert_close: Any) -> None:
-    """The same numbers, the same gradients, and the same weights after a step along their gradients."""
-    layer, T, B = LAYERS[name](), 7, 3
+    """The same numbers and gradients, also after a step along those of the weights; in float64, where all are Scans."""
+    layer, T, B = LAYERS[name]().double(), 7, 3
     model = to_onnx(layer, **dict.fromkeys(masks, True))
     module = from_onnx(model)
-    if "reset" in masks or name not in ("RNNCell", "LSTMCell", "GRUCell"):  # which are operators of ONNX's own
-        fused(module, model)
+    fused(module, model)
     lengths, reset = torch.tensor([T, 0, 3]), torch.rand(T, B) < 0.3
     shape = (B, T) if layer.batch_first else (T, B)
     asked = {"lengths": lengths, "reset": reset.t() if layer.batch_first else reset}
     more = {key: asked[key] for key in masks}
     with use_target("torch"):
         for when in ("before", "after a step"):
-            x, state = torch.randn(*shape, layer.input_size, requires_grad=True), initial(layer, B)
+            x = torch.randn(*shape, layer.input_size, dtype=torch.float64, requires_grad=True)
+            state = initial(layer, B)
             given = [x, *(t.requires_grad_() for t in groups(state, layer._listed))]
             output, last = layer(x, state, **more)
             want = [output, *groups(last, layer._listed)]
             found = module(x, *more.values(), *given[1:])
             for k, (g, w) in enumerate(zip(found, want, strict=True)):
-                assert_close(f"output {k} {when}", g, w, TOLERANCE * max(1.0, w.abs().max().item()))
+                assert_close(f"output {k} {when}", g, w, EXACT * max(1.0, w.abs().max().item()))
             if name == "heads":
                 break  # what was zero between heads is a weight like any other now
             for k, (g, w) in enumerate(zip(one_step(list(found), given, module), one_step(want, given, layer),
                                            strict=True)):  # fmt: skip
-                assert_close(f"gradient {k} {when}", g, w, 10 * TOLERANCE * max(1.0, w.abs().max().item()))
+                assert_close(f"gradient {k} {when}", g, w, EXACT * max(1.0, w.abs().max().item()))
 
 
 def test_compiled(assert_close: Any) -> None:
@@ -208,3 +209,46 @@ def test_what_stays_a_loop(assert_close: Any) -> None:
         found = module(**{name: torch.from_numpy(v) for name, v in values.items()})
         for name, got, w in zip(module.outputs, found, session(model).run(None, values), strict=True):
             assert_close(name, got, torch.from_numpy(w), TOLERANCE)
+
+
+def test_damaged_bodies_are_refused_or_read() -> None:
+    """Bytes changed at random: never anything but an error of this package."""
+    data = to_onnx(layer_of("MinLSTMCell"), lengths=True).SerializeToString()
+    rng, refused = np.random.default_rng(5), 0
+    for _ in range(150):
+        changed = bytearray(data)
+        for at in rng.integers(0, len(data), rng.integers(1, 4)):
+            changed[at] = rng.integers(256)
+        try:
+            from_onnx(bytes(changed))
+        except CellwrightError:
+            refused += 1
+    assert refused > 0
+
+
+def body_of(nodes: list[Any], units: int = 3) -> Any:
+    """A model of one Scan with these nodes from h and x to y."""
+    h = onnx.helper
+    info = [h.make_tensor_value_info(n, 1, ["batch", units]) for n in "hx"]
+    body = h.make_graph(nodes, "step", info, [h.make_empty_tensor_value_info("y")])
+    given = {"h0": np.ones((2, 3), "float32"), "x": np.ones((4, 2, 3), "float32")}
+    scan = h.make_node("Scan", ["h0", "x"], ["last"], name="loop", body=body, num_scan_inputs=1)
+    return graph_of([scan], given, {"last": 2}, {"huge": np.array(1e9, "float32")}), given
+
+
+def test_absurd_bodies_stay_loops() -> None:
+    """A power of 1e9, a chain of 3000 nodes, sizes that nothing has: none is followed, and none takes long."""
+    h = onnx.helper
+    power = [h.make_node("Pow", ["h", "huge"], ["p"]), h.make_node("Mul", ["p", "x"], ["y"])]
+    chain = [h.make_node("Neg", [f"v{k}" if k else "h"], [f"v{k + 1}"]) for k in range(3000)]
+    chain.append(h.make_node("Add", ["v3000", "x"], ["y"]))
+    add = [h.make_node("Add", ["h", "x"], ["y"])]
+    for nodes, units in ((power, 3), (chain, 3), (add, 2**40)):
+        model, given = body_of(nodes, units)
+        module = from_onnx(model)
+        assert not len(module.layers)
+        assert module(*map(torch.from_numpy, (given["h0"], given["x"]))).shape == (2, 3)
+    module = from_onnx(body_of(add)[0])
+    assert len(module.layers) == 1
+    with pytest.raises(InputError, match=r"got the input 'x' of shape"):
+        module(torch.ones(2, 3), torch.ones(4, 2, 4))
