@@ -18,7 +18,12 @@ from .settings import TrainConfig
 if TYPE_CHECKING:
     from torch import nn
 
-JOBS = {"charlm": "CharLMConfig", "classify": "ClassifyConfig", "tag": "TagConfig"}  # name: the class of its settings
+JOBS = {  # name: the class of its settings
+    "charlm": "CharLMConfig",
+    "classify": "ClassifyConfig",
+    "tag": "TagConfig",
+    "translate": "TranslateConfig",
+}
 
 
 def settings_of(name: str) -> type[TrainConfig]:
