@@ -23,6 +23,7 @@ JOBS = {  # name: the class of its settings
     "classify": "ClassifyConfig",
     "tag": "TagConfig",
     "translate": "TranslateConfig",
+    "caption": "CaptionConfig",
 }
 
 
