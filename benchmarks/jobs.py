@@ -8,6 +8,9 @@ FOLDER has the public data sets under these names; a job whose data are not ther
     ud_ewt/*.conllu       Universal Dependencies English Web Treebank  UD_English-EWT, CC BY-SA 4.0
     gesture_phase/*.csv   a1_raw, b1_raw, a2_raw                       UCI Gesture Phase Segmentation, CC BY 4.0
     mnist10k/             mnist10k_train.npz, the official test files  MNIST
+    nlvr_caption/         nlvr_50x200.npz                              lil-lab/nlvr, CC BY 4.0
+
+The pairs of `dates` are made here.
 
 Each job is a command of the command line, which is printed. The result is that of the test data, with the weights of
 the best validation loss; the seconds are those of the training with its evaluations.
@@ -34,6 +37,7 @@ from torch.nn.functional import cross_entropy
 
 from cellwright.tasks.scores import Confusion
 
+from . import captions, dates
 from .report import arguments, heading, machine, write
 
 
@@ -136,6 +140,18 @@ JOBS = {
         "sequential MNIST by rows, 10,000 digits", "mnist10k", "accuracy", 0.97, 5,
         ("classify", "{work}/train.csv", "--series", "28", "--test-data", "{work}/test.csv", "--epochs", "30"),
         prepare=images,
+    ),
+    "dates": Job(
+        "dates as they are said to ISO 8601, of days that are not in the training data", "", "exact", 0.98, 15,
+        ("translate", "{work}/train.tsv", "--test-data", "{work}/test.tsv", "--level", "char", "--lr", "0.004",
+         "--steps", "800", "--eval-every", "200"),
+        prepare=lambda data, work: dates.write(work / "train.tsv", work / "test.tsv"),
+    ),
+    "captions": Job(
+        "true captions of NLVR's images, split by sentence", "nlvr_caption", "BLEU", None, 10,
+        ("caption", "{work}/train.csv", "{work}/images.npz", "--validation-data", "{work}/validation.csv",
+         "--test-data", "{work}/test.csv", "--steps", "400", "--eval-every", "50", "--dropout", "0.3"),
+        prepare=captions.prepare, baselines=captions.baselines,
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cellwright import Equations
@@ -111,6 +112,10 @@ def test_commands_run(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("The cat.\n")
     frames = [f"{n},{n % 7},{'up' if n % 7 > 3 else 'down'}" for n in range(2000)]
     (tmp_path / "frames.csv").write_text("\n".join(["time,x,phase", *frames]) + "\n")
+    (tmp_path / "pairs.tsv").write_text("the first of May\t05-01\n" * 30)
+    (tmp_path / "lines.txt").write_text("the first of May\n")
+    np.savez(tmp_path / "images.npz", images=np.zeros((30, 8, 8, 3), np.uint8))
+    (tmp_path / "captions.csv").write_text("image,caption\n" + "".join(f"{n},all is black\n" for n in range(30)))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = [c for c in commands("README.md") if c.startswith("cellwright")]
     assert len(ours) >= 7

@@ -19,12 +19,14 @@ def grid(shape: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 class ImageEncoder(nn.Module):
-    """A grid of places, each with M numbers, and their mean.
+    """A grid of places, each with M numbers, and the largest of them.
 
-        uint8 [H, W, C]: convolutions 3 x 3 with stride 2, each with a group norm and a ReLU, until there are at most
+        uint8 [H, W, C]: convolutions 3 x 3 with stride 2, each with a batch norm and a ReLU, until there are at most
         64 places; float [S, F]: W norm(x) + b at each of the S places.
         m_s = f_s + p_s         p_s: learned, so that attention knows where a place is
-        e   = mean over s of m_s
+        e   = max over s of f_s
+
+    Most of a drawn image is background. A mean over its places, or a norm within an image, hides what differs.
 
     Xu et al. 2015, Show, Attend and Tell, where the convolutions are those of a large net that was trained before.
 
@@ -43,8 +45,7 @@ class ImageEncoder(nn.Module):
             before = shape[2]
             for k in range(len(sizes)):
                 after = features if k == len(sizes) - 1 else max(16, features >> (len(sizes) - 1 - k))
-                groups = next(g for g in (8, 4, 2, 1) if after % g == 0)
-                parts += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.GroupNorm(groups, after), nn.ReLU()]
+                parts += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
                 before = after
             places = sizes[-1][0] * sizes[-1][1]
             self.read = nn.Sequential(*parts)
@@ -62,5 +63,4 @@ class ImageEncoder(nn.Module):
             found = found.flatten(2).permute(2, 0, 1)
         else:
             found = self.read(source).transpose(0, 1)
-        found = self.dropout(found + self.position)
-        return found, found.mean(0), None
+        return self.dropout(found + self.position), self.dropout(found.amax(0)), None
