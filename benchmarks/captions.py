@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellwright.tasks.sequences.cider import cider_d
-from cellwright.tasks.sequences.scores import bleu
+from cellwright.tasks.sequences.scores import ABSENT, bleu, there
 
 Images = dict[str, NDArray[Any]]  # by name: uint8 [H, W, C]
 Captions = dict[str, list[str]]  # by the name of an image
@@ -62,6 +62,8 @@ def parts(captions: Captions, seed: int = 1) -> dict[str, list[str]]:
 
 def prepare(data: Path, work: Path) -> None:
     """`images.npz`, and a table of captions for each part."""
+    if not there():
+        raise SystemExit(ABSENT)
     images, captions = read(data)
     np.savez(work / "images.npz", images=np.stack(list(images.values())), keys=list(images))
     for part, names in parts(captions).items():
