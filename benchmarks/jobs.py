@@ -150,7 +150,7 @@ JOBS = {
     "captions": Job(
         "true captions of NLVR's images, split by sentence", "nlvr_caption", "BLEU", None, 10,
         ("caption", "{work}/train.csv", "{work}/images.npz", "--validation-data", "{work}/validation.csv",
-         "--test-data", "{work}/test.csv", "--steps", "800", "--eval-every", "100", "--dropout", "0.3"),
+         "--test-data", "{work}/test.csv", "--steps", "500", "--eval-every", "100", "--dropout", "0.3"),
         prepare=captions.prepare, baselines=captions.baselines,
     ),
 }  # fmt: skip
