@@ -11,6 +11,9 @@ FOLDER has the public data sets under these names; a job whose data are not ther
     timeseries/           ETTh1.csv                                    zhouhaoyi/ETDataset, CC BY-ND 4.0
     fsdd/recordings/*.wav DIGIT_SPEAKER_INDEX.wav                      Jakobovski/free-spoken-digit-dataset, BY-SA
     music/                JSB_Chorales.mat, 88 keys                    Boulanger-Lewandowski et al. 2012
+    nlvr_caption/         nlvr_50x200.npz                              lil-lab/nlvr, CC BY 4.0
+
+The pairs of `dates` are made here.
 
 Each job is a command of the command line, which is printed. The result is that of the test data, with the weights of
 the best validation loss; the seconds are those of the training with its evaluations.
@@ -37,6 +40,7 @@ from torch.nn.functional import cross_entropy
 
 from cellwright.tasks.scores import Confusion
 
+from . import captions, dates
 from .report import arguments, heading, machine, write
 
 
@@ -191,6 +195,18 @@ JOBS = {
     "chorales": Job(
         "next step of JSB chorales; GRU and LSTM in papers: 8.43 to 8.67 nats", "music", "loss", 8.6, 10,
         ("music", "{data}/music/JSB_Chorales.mat"), sign=-1,
+    ),
+    "dates": Job(
+        "dates as they are said to ISO 8601, of days that are not in the training data", "", "exact", 0.98, 15,
+        ("translate", "{work}/train.tsv", "--test-data", "{work}/test.tsv", "--level", "char", "--lr", "0.004",
+         "--steps", "800", "--eval-every", "200"),
+        prepare=lambda data, work: dates.write(work / "train.tsv", work / "test.tsv"),
+    ),
+    "captions": Job(
+        "true captions of NLVR's images, split by sentence", "nlvr_caption", "BLEU", None, 10,
+        ("caption", "{work}/train.csv", "{work}/images.npz", "--validation-data", "{work}/validation.csv",
+         "--test-data", "{work}/test.csv", "--steps", "500", "--eval-every", "100", "--dropout", "0.3"),
+        prepare=captions.prepare, baselines=captions.baselines,
     ),
 }  # fmt: skip
 

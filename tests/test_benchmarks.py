@@ -1,7 +1,9 @@
 """The benchmarks at a toy size: that they run, that they compare before they time, and that the peers agree."""
 
+import datetime
 import inspect
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import fresh, jobs, layers, peers, rate, report, timing, variants, zoo
+from benchmarks import captions, dates, fresh, jobs, layers, peers, rate, report, timing, variants, zoo
 from benchmarks.__main__ import sections
 from benchmarks.cases import KINDS, Case, check, reference
 
@@ -106,6 +108,38 @@ def test_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert f"cellwright train classify {data / 'names'} --test 0.1" in printed
     assert f"accuracy {found['test']['accuracy']:.4f}" in printed
+
+
+def test_dates_are_said_in_words_and_held_out(tmp_path: Path) -> None:
+    assert [dates.ordinal(n, True) for n in (1, 12, 20, 23, 31)] == [
+        *("first", "twelfth", "twentieth", "twenty-third", "thirty-first")
+    ]
+    assert [dates.ordinal(n, False) for n in (1, 11, 13, 22, 23)] == ["1st", "11th", "13th", "22nd", "23rd"]
+    said = {dates.year_in_words(1905, random.Random(n)) for n in range(20)}
+    assert said == {"nineteen oh five", "nineteen hundred and five"}
+    assert dates.year_in_words(2004, random.Random(0)) == "two thousand and four"
+    dates.write(tmp_path / "a.tsv", tmp_path / "b.tsv", 300, 50)
+    parts = [[line.split("\t") for line in (tmp_path / name).read_text().splitlines()] for name in ("a.tsv", "b.tsv")]
+    assert [len(part) for part in parts] == [300, 50]
+    days = [{datetime.date.fromisoformat(target) for _, target in part} for part in parts]
+    assert len(days[0]) == 300 and not days[0] & days[1]
+    for source, target in parts[1]:
+        month = datetime.date.fromisoformat(target).strftime("%b")
+        assert month in source
+
+
+def test_captions_are_split_by_sentence_and_by_image() -> None:
+    """Sentence n is true for images n and n + 1, for n in threes: each three go together."""
+    found = {f"i{n}": [f"s{n}", f"s{n - 1}"] if n % 3 else [f"s{n}"] for n in range(90)}
+    split = captions.parts(found)
+    assert sorted(name for names in split.values() for name in names) == sorted(found)
+    assert {part: len(names) for part, names in split.items()} == {"train": 63, "validation": 15, "test": 12}
+    sentences = [{s for name in names for s in found[name]} for names in split.values()]
+    assert not (sentences[0] & sentences[1] or sentences[0] & sentences[2] or sentences[1] & sentences[2])
+    x = np.array([[[[0]]], [[[9]]], [[[200]]]], np.uint8)
+    names = {"train": ["a", "b"], "test": ["c"]}
+    told = captions.nearest(x[:2], x[2:], names, {"a": ["no"], "b": ["yes", "no"], "c": ["truth"]})
+    assert told == (["yes"], [["truth"]])
 
 
 def test_the_baselines_of_frames() -> None:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cellwright import Equations
@@ -130,6 +131,10 @@ def test_commands_run(tmp_path: Path) -> None:
     for name in ("tunes/jig/a.mid", *(f"tunes/{kind}/{n}.mid" for n in range(6) for kind in ("jig", "reel"))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(TUNE)
+    (tmp_path / "pairs.tsv").write_text("the first of May\t05-01\n" * 30)
+    (tmp_path / "lines.txt").write_text("the first of May\n")
+    np.savez(tmp_path / "images.npz", images=np.zeros((30, 8, 8, 3), np.uint8))
+    (tmp_path / "captions.csv").write_text("image,caption\n" + "".join(f"{n},all is black\n" for n in range(30)))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = [c for c in commands("README.md") if c.startswith("cellwright")]
     assert len(ours) >= 7

@@ -25,6 +25,8 @@ JOBS = {  # name: the class of its settings
     "forecast": "ForecastConfig",
     "speech": "SpeechConfig",
     "music": "MusicConfig",
+    "translate": "TranslateConfig",
+    "caption": "CaptionConfig",
 }
 
 

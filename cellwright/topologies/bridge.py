@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OptionError
+from ..lang.cell import positive
 from ..nn import Recurrent
 from .states import map_state, tensors, zero_state
 from .topology import linear
@@ -40,20 +41,22 @@ class LinearBridge(nn.Module):
 
         s = tanh(W e + b)     e [B, D*O]: both directions of the encoder's last layer after their last valid step
 
-    It fits any two layers: other cells, sizes, numbers of layers, directions.
+    It fits any two layers: other cells, sizes, numbers of layers, directions. An encoder that is no layer, such as one
+    of images, gives e itself: `encoder` is then its number of features (Vinyals et al. 2015, Show and Tell).
     """
 
-    def __init__(self, encoder: Recurrent, decoder: Recurrent) -> None:
+    def __init__(self, encoder: Recurrent | int, decoder: Recurrent) -> None:
         super().__init__()
         # Not registered a second time: they belong to the encoder and the decoder.
         self._layers = (encoder, decoder)
         units = sum(s.numel() for s in tensors(zero_state(decoder, 1)))
-        self.project = linear(decoder, encoder.output_size, units)
+        features = encoder.output_size if isinstance(encoder, Recurrent) else positive("encoder", encoder)
+        self.project = linear(decoder, features, units)
 
     def forward(self, state: Any) -> Any:
-        """A state of the encoder to one of the decoder, in the forms of their results."""
+        """A state of the encoder, or e [B, features], to a state of the decoder, in the form of its results."""
         encoder, decoder = self._layers
-        e = encoder.last_output(state)
+        e = encoder.last_output(state) if isinstance(encoder, Recurrent) else state
         template = zero_state(decoder, e.shape[0])  # tensors [L, B, units]
         flat: Tensor = torch.tanh(self.project(e))
         parts = iter(torch.split(flat, [s.shape[0] * s.shape[2] for s in tensors(template)], -1))

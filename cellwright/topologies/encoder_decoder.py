@@ -182,14 +182,27 @@ class EncoderDecoder(nn.Module):
         max_length: int,
         beam_width: int = 5,
         alpha: float = 0.6,
+        never: Sequence[int] = (),
     ) -> Hypotheses:
-        """The best of `beam_width` beginnings, with a length penalty; see `beam_search`. Call `eval()` before."""
+        """The best of `beam_width` beginnings, with a length penalty; see `beam_search`. Call `eval()` before.
+
+        `never`: symbols that are not written, such as the one for unknown words; the others share their probability.
+        """
+        V = self.decoder.embedding.num_embeddings
+        if any(not 0 <= symbol < V for symbol in never):
+            raise OptionError(f"got never={tuple(never)}, expected symbols of the decoder, 0 to {V - 1}")
         state, memory = self.encode(source, source_lengths)
         B = tensors(state)[0].shape[-2]
         repeated = None if memory is None else memory.repeat(beam_width)
         start = torch.full((B,), self.start, device=self.decoder.output.weight.device)
+        left_out = torch.tensor(list(never), dtype=torch.long, device=start.device)
+
+        def step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+            logits, after = self.decoder.step(ids, state, repeated)
+            return logits.index_fill(-1, left_out, -torch.inf), after
+
         return beam_search(
-            lambda ids, state: self.decoder.step(ids, state, repeated),
+            step,
             state,
             start,
             end=self.end,

@@ -7,8 +7,9 @@ from cellwright import DataError
 from cellwright.tasks.data import ragged
 from cellwright.tasks.data.columns import filled
 from cellwright.tasks.data.lexicon import Lexicon
+from cellwright.tasks.data.parts import TEST, TRAINING
 from cellwright.tasks.data.ragged import Ragged
-from cellwright.tasks.labels.dataset import IGNORE, TEST, TRAINING, Batches, Dataset, Encoding, Example, Moments
+from cellwright.tasks.labels.dataset import IGNORE, Batches, Dataset, Encoding, Example, Moments
 
 NAN = float("nan")
 

@@ -12,8 +12,9 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from cellwright.tasks.classify.config import ClassifyConfig
 from cellwright.tasks.classify.job import ClassifyJob
-from cellwright.tasks.labels.dataset import TRAINING, VALIDATION, Dataset, Example
-from cellwright.tasks.labels.job import Draw, LabelJob
+from cellwright.tasks.data.parts import TRAINING, VALIDATION, Draw
+from cellwright.tasks.labels.dataset import Dataset, Example
+from cellwright.tasks.labels.job import LabelJob
 from cellwright.tasks.labels.net import LabelTask, Net
 from cellwright.tasks.tag.config import TagConfig
 from cellwright.tasks.tag.job import TagJob, TagReader

@@ -242,6 +242,34 @@ def test_bridges(assert_close: Any) -> None:
     assert not [name for name in net.state_dict() if name.startswith("bridge") and "project" not in name]
 
 
+def test_a_bridge_from_features(assert_close: Any) -> None:
+    layer = Recurrent([LSTMCell(5, 6, dtype=F64), GRUCell(6, 7, dtype=F64)])
+    bridge, e = LinearBridge(3, layer), torch.randn(4, 3, dtype=F64)
+    made = flat(bridge(e))
+    assert [list(s.shape) for s in made] == [list(s.shape) for s in flat(layer(torch.zeros(1, 4, 5, dtype=F64))[1])]
+    s = torch.tanh(e @ bridge.project.weight.t() + bridge.project.bias)
+    assert_close("bridge", torch.cat([s.transpose(0, 1).flatten(1) for s in made], -1), s, CLOSE)
+    with pytest.raises(OptionError, match="encoder"):
+        LinearBridge(0, layer)
+
+
+def test_symbols_that_are_never_written(assert_close: Any) -> None:
+    """The search is that of a net whose softmax is over the others."""
+    net = net_of("luong").eval()
+    net.decoder.output.bias.data[[0, 3]] = 2.0  # without the ban they are often the best
+    source = torch.randint(0, 9, (5, 4))
+    banned = copy.deepcopy(net)
+    banned.decoder.output.bias.data[[0, 3]] = -torch.inf
+    for width in (1, 3):
+        found = net.beam(source, SOURCE_LENGTHS, beam_width=width, max_length=6, never=(0, 3))
+        wanted = banned.beam(source, SOURCE_LENGTHS, beam_width=width, max_length=6)
+        assert torch.equal(found.ids, wanted.ids) and not torch.isin(found.ids, torch.tensor([0, 3])).any()
+        assert_close("log p", found.log_probability, wanted.log_probability, 1e-12)
+    assert torch.isin(net.beam(source, SOURCE_LENGTHS, max_length=6).ids, torch.tensor([0, 3])).any()
+    with pytest.raises(OptionError, match="never"):
+        net.beam(source, max_length=6, never=(V,))
+
+
 def test_other_layers_on_either_side() -> None:
     """An encoder of frames with an LSTM, a decoder with a list of cells of other sizes."""
     encoder = Encoder(LSTM(3, 4, bidirectional=True, dtype=F64), input=nn.Linear(2, 3, dtype=F64), dropout=0.5)

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ...errors import DataError
 from ..data.lexicon import Lexicon
+from ..data.parts import TRAINING
 from ..data.ragged import Ragged
 from ..data.tables import named
 
 IGNORE = -100  # a label that does not count: cross_entropy's default
-TRAINING, VALIDATION, TEST = range(3)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from ...errors import DataError
 from ...lang import Definition
 from ...nn import Recurrent
 from ..data.lexicon import Lexicon
+from ..data.parts import TEST, TRAINING, VALIDATION, Draw
 from ..job import Found, Job, Prediction, layer_line
 from ..pictures import matrix
-from .dataset import TEST, TRAINING, VALIDATION, Dataset, Encoding, Example
+from .dataset import Dataset, Encoding, Example
 from .net import Front, LabelNet, LabelTask, Net
 
 EMBED = 100  # numbers per word
@@ -228,26 +229,6 @@ class LabelJob(Job):
         reader = self.reader(config, net.encoding.layout)
         for path in paths:
             yield from reader.examples(str(path), labelled, False)
-
-
-class Draw:
-    """To which part an example goes, one after the other: by chance, with shares that are right at any time."""
-
-    def __init__(self, shares: Mapping[int, float], seed: int) -> None:
-        self._shares = shares
-        self._chance = np.random.default_rng([seed, 2**32 - 1])  # the epochs have smaller numbers
-        self._due = dict.fromkeys(shares, 0.0)
-
-    def __call__(self) -> int:
-        """The next one's part."""
-        for part, share in self._shares.items():
-            self._due[part] += share
-        for part, due in self._due.items():
-            # What is overdue comes for sure: ten examples have one for validation, not none with some bad luck.
-            if self._chance.random() < due + 1e-9 and due > 0:
-                self._due[part] -= 1
-                return part
-        return TRAINING
 
 
 def _answered(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, NDArray[Any], NDArray[np.int64]]]:

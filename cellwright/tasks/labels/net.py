@@ -20,9 +20,10 @@ from ...lang import Definition
 from ...nn import Recurrent
 from ..data.lexicon import UNKNOWN
 from ..data.order import Order, by_length
+from ..data.parts import TEST, TRAINING, VALIDATION
 from ..scores import Confusion, SpanScore
 from .config import LabelsConfig
-from .dataset import IGNORE, TEST, TRAINING, VALIDATION, Batch, Batches, Dataset, Encoding
+from .dataset import IGNORE, Batch, Batches, Dataset, Encoding
 
 _STEPS_AT_ONCE = 2**15  # steps of all sequences of a batch, in evaluations
 

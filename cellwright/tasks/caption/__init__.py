@@ -1,0 +1,1 @@
+"""1 to N: a sentence about an image."""

@@ -1,0 +1,204 @@
+"""1 to N: a sentence about an image."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import DataError
+from ...lang import Definition
+from ...topologies import EncoderDecoder, LinearBridge
+from ..data.lexicon import Lexicon
+from ..data.tables import SUFFIXES, Table, named
+from ..pictures import over_images
+from ..sequences.dataset import Batches, Example, Pairs
+from ..sequences.job import SequencesJob
+from ..sequences.net import Net, decoder
+from .config import CaptionConfig
+from .encoder import ImageEncoder, grid
+from .images import Images, is_images
+
+
+class CaptionNet(Net):
+    """The net, and the shape of an image."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[H, W, C] or [S, F]."""
+        return tuple(self.layout["shape"])
+
+    def reader(self, data: Pairs) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor | None]]:
+        """Images [B, H, W, C] or features [B, S, F]; all of one size, and so without lengths."""
+        sources, shape = data.sources, self.shape
+        assert sources is not None
+
+        def batch(indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+            rows = sources.pad(indices, 0).swapaxes(0, 1)
+            return torch.from_numpy(np.ascontiguousarray(rows).reshape(len(indices), *shape)), None
+
+        return batch
+
+
+class CaptionJob(SequencesJob):
+    """A text for an image."""
+
+    config = CaptionConfig
+    scores = ("BLEU", "CIDEr-D")
+    source, column = "image", "caption"
+
+    def examples(
+        self, config: Any, paths: Sequence[str], layout: dict[str, Any], labelled: bool, data: Pairs | None
+    ) -> Iterator[Example]:
+        """Every image with its captions. Captions are held in memory, images are not."""
+        files = [Path(path) for path in paths]
+        pictures = [path for path in files if is_images(path)]
+        tables = [path for path in files if not is_images(path)]
+        own = bool(pictures)
+        if not own and data is not None:  # captions for validation or test, of the images of the training
+            pictures = [Path(path) for path in config.data if is_images(Path(path))]
+        if not pictures or (labelled and not tables):
+            got, lacks = ("captions", "images") if not pictures else ("images", "captions")
+            raise DataError(
+                f"{', '.join(map(str, paths))}: there are {got}, but no {lacks}; name both, as in `captions.csv "
+                f"images.npz` or `captions.csv folder`"
+            )
+        digest = None if data is None else data.hash
+        captions = _captions(tables, config, digest) if labelled else {}
+        shape = tuple(layout["shape"]) if "shape" in layout else None
+        images = Images(pictures, shape, config.width_and_height, digest)
+        bare, used = [], set[str]()
+        for picture in images:
+            layout.setdefault("shape", list(picture.values.shape))
+            matching = [key for key in picture.keys if key in captions]
+            used.update(matching)
+            texts = [text for key in matching for text in captions[key]]
+            if labelled and not texts:
+                bare.append(picture.keys)
+                continue
+            flat = picture.values if picture.values.ndim == 2 else picture.values.reshape(1, -1)
+            yield Example(picture.place, flat, texts, picture.keys[0])
+        if lost := [key for key in captions if key not in used]:
+            _leave_out(config, lost, "caption(s) name an image that is not there", "add the image(s)")
+        if own and data is not None and bare:
+            others = [p for p in map(Path, config.validation_data + config.test_data) if not is_images(p)]
+            known = _captions(others, config, None)
+            unnamed = [keys[0] for keys in bare if not any(key in known for key in keys)]
+            if unnamed:
+                _leave_out(config, unnamed, "image(s) have no caption", "write one for each")
+
+    def encoder(self, config: Any, data: Pairs, layout: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """Nothing but the shape of an image, which is in the layout."""
+        return {}, config.hidden
+
+    def model(self, config: Any, known: Mapping[str, Any], symbols: int) -> EncoderDecoder:
+        """The encoder of images, and a decoder that begins with their mean."""
+        encoder = ImageEncoder(tuple(known["layout"]["shape"]), config.hidden, config.dropout)
+        cells = [Definition.from_json(one) for one in known["decoder"]]
+        writes = decoder(config, cells, symbols, config.hidden)
+        bridge = LinearBridge(config.hidden, writes.recurrent)
+        return EncoderDecoder(encoder, writes, bridge=bridge, start=symbols - 2, end=symbols - 1)
+
+    def net(self, config: Any, model: EncoderDecoder, known: Mapping[str, Any], lexicon: Lexicon) -> Net:
+        """With the shape of an image."""
+        return CaptionNet(config, model, known, lexicon)
+
+    def described(self, config: Any, net: Any) -> str:
+        """What it reads, and the places that attention looks over."""
+        if len(net.shape) == 2:
+            return "features {} x {}".format(*net.shape)
+        H, W, C = net.shape
+        sizes = grid(net.shape)
+        return f"images {W} x {H} x {C}, {len(sizes)} convolutions to {sizes[-1][1]} x {sizes[-1][0]} places"
+
+    def line(self, record: dict[str, Any]) -> str:
+        """Name and caption."""
+        return f"{record['image']}\t{record['caption']}"
+
+    def draw(self, net: Net, batches: Batches, sources: Sequence[int], file: Path) -> Path:
+        """Each image with its caption, and where each word looked."""
+        assert isinstance(net, CaptionNet)
+        found = []
+        for k in sources:
+            written, weights = net.looked(batches, k)
+            image = batches.sources(np.array([k]))[0][0].numpy()
+            places = (len(weights), *grid(net.shape)[-1]) if weights is not None and image.ndim == 3 else None
+            seen = weights.reshape(places) if weights is not None and places is not None else weights
+            found.append((image, written, seen))
+        return over_images(found, file)
+
+
+def _leave_out(config: Any, names: Sequence[str], what: str, mend: str) -> None:
+    if not config.partial:
+        raise DataError(f"{len(names)} {what}: {named(names, 5)}; {mend}, or leave them out with --partial")
+
+
+def _captions(tables: Sequence[Path], config: Any, digest: Any) -> dict[str, list[str]]:
+    """The captions of each name of an image."""
+    found: dict[str, list[str]] = {}
+    for path in tables:
+        for place, key, text in _rows(path, config, digest):
+            text = text.strip()
+            if not key.strip() or not text:
+                lacks = "name of an image" if not key.strip() else "caption"
+                raise DataError(f"{place} has no {lacks}; fill it in, or leave the row out")
+            found.setdefault(key.strip(), []).append(text.lower() if config.lower else text)
+    return found
+
+
+def _rows(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
+    """Place, name of the image and caption of each row."""
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        yield from _object(path, config, digest)
+        return
+    if suffix not in SUFFIXES:
+        raise DataError(
+            f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images are .npz "
+            f"files, folders, or .png and .jpg files" + ("" if path.exists() else "; and it does not exist")
+        )
+    table = Table(path, digest)
+    if is_images(Path(table.columns[0])) or len(table.columns) < 2:
+        raise DataError(
+            f"{path} has the columns {named(table.columns)}, expected names of columns in its first row, such as "
+            f"`image` and `caption`"
+        )
+    at = []
+    for k, (wanted, default) in enumerate(((config.image, "image"), (config.caption, "caption"))):
+        name = wanted or (default if default in table.columns else table.columns[k])
+        at.append(table.find(name, f"--{default}", f"the {default}"))
+    for number, cells in table.rows():
+        yield f"{path}, row {number}", cells[at[0]], cells[at[1]]
+
+
+def _object(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
+    """A JSON file: a list of objects with `image` and `caption`, or an object of names to a caption or several."""
+    try:
+        raw = path.read_bytes()
+        data = json.loads(raw)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; name a file or a folder") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from None
+    if digest is not None:
+        digest.update(raw)
+    image, caption = config.image or "image", config.caption or "caption"
+    rows: list[tuple[Any, Any]] = list(data.items()) if isinstance(data, dict) else []
+    for n, row in enumerate(data if isinstance(data, list) else (), 1):
+        if not isinstance(row, dict) or image not in row or caption not in row:
+            raise DataError(f"{path}, entry {n} is not an object with {image!r} and {caption!r}")
+        rows.append((row[image], row[caption]))
+    for n, (key, texts) in enumerate(rows, 1):
+        for text in texts if isinstance(texts, list) else [texts]:
+            if not isinstance(text, str) or not isinstance(key, (str, int)):
+                raise DataError(f"{path}, entry {n} has no text as its caption but a {type(text).__name__}")
+            yield f"{path}, entry {n}", str(key), text
+    if not rows:
+        raise DataError(f"{path} has no captions: it is a {type(data).__name__}, expected a list of objects with rows")
+
+
+JOB = CaptionJob()

@@ -1,0 +1,47 @@
+"""The settings of the tasks that write a text for what they are given."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+
+from ..settings import Part, TrainConfig
+
+
+class SequencesConfig(TrainConfig):
+    """What `translate` and `caption` have in common."""
+
+    paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
+    shown: ClassVar[str] = "DATA..."
+
+    data: tuple[str, ...] = ()
+    validation_data: tuple[str, ...] = Field((), description="files for validation instead of a part of DATA")
+    test_data: tuple[str, ...] = Field((), description="files for the test at the end")
+    validation: Part = Field(0.1, description="part of DATA for validation, drawn by chance")
+    test: Part = Field(0.0, description="part of DATA for the test at the end, drawn by chance")
+    level: Literal["word", "char"] = Field("word", description="what a symbol of a text is")
+    lower: bool = Field(False, description="read and write small letters only")
+    longest: PositiveInt = Field(500, description="pairs with a text of more symbols are left out of the training")
+
+    embed: PositiveInt | None = Field(None, description="size of the embedding of symbols; as --hidden")
+    attention: Literal["luong", "bahdanau", "none"] = Field("luong", description="how the source is looked at")
+    dropout: Part = Field(0.2, description="on vectors of symbols, between layers and before the output")
+    sampling: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(
+        0.0, description="scheduled sampling: the chance of an own symbol at the end of the training, from 0 on"
+    )
+    smoothing: Part = Field(0.0, description="label smoothing in the training loss")
+    beam: PositiveInt = Field(5, description="beginnings that are followed when a text is written; 1: greedy")
+    alpha: Annotated[FiniteFloat, Field(ge=0)] = Field(0.6, description="length penalty of the beam; 0: none")
+    bleu: Literal["13a", "intl", "char", "zh", "none"] = Field("13a", description="how sacreBLEU cuts words")
+    batch: PositiveInt = Field(64, description="pairs per step")
+    epochs: PositiveInt = Field(20, description="how often every pair is seen; at least 400 steps")
+    steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
+    eval_every: PositiveInt | None = Field(
+        None, description="steps between evaluations; else once per epoch or 40 in all"
+    )
+    patience: NonNegativeInt = Field(8, description="stop after so many evaluations without improvement; 0: do not")
+
+    @model_validator(mode="after")
+    def _parts(self) -> "SequencesConfig":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"--validation {self.validation} and --test {self.test} leave no data for training")
+        return self

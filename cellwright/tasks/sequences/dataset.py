@@ -1,0 +1,178 @@
+"""Sources with texts: from examples as they are read to batches of tensors.
+
+Example     a source, which is symbols or numbers, and the texts that belong to it
+Pairs       all examples, encoded on the disk as they come; what the net will know is learned from on the way
+Batches     pairs of a source and a text as tensors
+"""
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import DataError
+from ..data.lexicon import Lexicon
+from ..data.parts import TEST, TRAINING, VALIDATION
+from ..data.ragged import Ragged
+from .symbols import split
+
+
+@dataclass(frozen=True)
+class Example:
+    """`source`: symbols, or numbers [n, width]. `texts`: none for a prediction, else one or more.
+
+    `place`: file and row, for errors. `shown`: what a prediction repeats of the source.
+    """
+
+    place: str
+    source: Any
+    texts: Sequence[str] = ()
+    shown: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs: `source` as the encoder takes it, `target` int64 [T, B], and their lengths [B]."""
+
+    source: Tensor
+    source_lengths: Tensor | None
+    target: Tensor
+    target_lengths: Tensor
+
+
+class Pairs:
+    """Examples, encoded with numbers in the order in which symbols first came. A pair is a source and one text of it.
+
+    `source_of` [P]: the source of each pair. `parts` [N] of the sources. Texts are kept as they are for the parts that
+    are judged.
+    """
+
+    layout: Mapping[str, Any] = {}  # which columns were what
+    facts: Mapping[str, Any] = {}  # what else is known of the sources, such as the shape of an image
+
+    def __init__(self, level: str, longest: int = 0) -> None:
+        """`longest`: pairs with more symbols on one side do not come into the training; 0: all do."""
+        self.level, self._longest = level, longest
+        self.source_symbols: dict[str, int] = {}
+        self.target_symbols: dict[str, int] = {}
+        self.source_counts: Counter[str] = Counter()  # in the training part
+        self.target_counts: Counter[str] = Counter()
+        self.targets, self._texts = Ragged(np.int32), Ragged(np.uint8)
+        self.shown: list[str] = []  # of the sources that are judged and predicted, else empty
+        self.left_out = self.longest_target = 0
+        self._parts, self._source_of, self._pair_parts = bytearray(), array("q"), bytearray()
+        self._digest = hashlib.sha256()
+        self.sources: Ragged | None = None
+
+    @property
+    def hash(self) -> Any:
+        """What the bytes that are read are added to."""
+        return self._digest
+
+    def add(self, example: Example, part: int = TRAINING) -> None:
+        """One more example. DataError: its source has another width than those before it."""
+        source = example.source
+        numbers = isinstance(source, np.ndarray)
+        texts = [split(text, self.level) for text in example.texts]
+        if self._longest and part == TRAINING:
+            fits = [len(text) <= self._longest for text in texts]
+            fits = fits if numbers or len(source) <= self._longest else [False] * len(texts)
+            self.left_out += len(fits) - sum(fits)
+            texts = [text for text, fit in zip(texts, fits, strict=True) if fit]
+            if not texts:
+                return
+        if self.sources is None:
+            self.sources = Ragged(source.dtype, source.shape[1]) if numbers else Ragged(np.int32)
+        if not numbers:
+            if part == TRAINING:
+                self.source_counts.update(source)
+            symbols = self.source_symbols
+            source = np.array([symbols.setdefault(s, len(symbols)) for s in source], np.int32)
+        self.sources.append(source)
+        self._parts.append(part)
+        self.shown.append("" if part == TRAINING else example.shown)
+        for text in texts:
+            if part == TRAINING:
+                self.target_counts.update(text)
+                self.longest_target = max(self.longest_target, len(text))
+            symbols = self.target_symbols
+            self.targets.append(np.array([symbols.setdefault(s, len(symbols)) for s in text], np.int32))
+            self._source_of.append(len(self._parts) - 1)
+            self._pair_parts.append(part)
+        kept = "" if part == TRAINING else "\n".join(" ".join(text.split()) for text in example.texts)
+        self._texts.append(np.frombuffer(kept.encode("utf-8", "replace"), np.uint8))
+
+    def close(self) -> "Pairs":
+        """No more of them."""
+        self.sources = Ragged(np.int32) if self.sources is None else self.sources
+        for one in (self.sources, self.targets, self._texts):
+            one.close()
+        self.parts: NDArray[np.uint8] = np.frombuffer(self._parts, np.uint8)
+        self.pair_parts: NDArray[np.uint8] = np.frombuffer(self._pair_parts, np.uint8)
+        self.source_of: NDArray[np.int64] = np.frombuffer(self._source_of, np.int64)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def part(self, which: int) -> NDArray[np.int64]:
+        """The indices of the sources of one part."""
+        return np.flatnonzero(self.parts == which)
+
+    def pairs(self, which: int) -> NDArray[np.int64]:
+        """The indices of the pairs of one part."""
+        return np.flatnonzero(self.pair_parts == which)
+
+    def texts(self, source: int) -> list[str]:
+        """The texts of a source that is not in the training part."""
+        kept = self._texts[source].tobytes().decode()
+        return kept.split("\n") if kept else []
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that was read."""
+        return self._digest.hexdigest()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a run remembers of it."""
+        return {"sha256": self.digest, "examples": len(self), "pairs": len(self.source_of)}
+
+    def check(self, names: str) -> None:
+        """DataError: there are too few to train on."""
+        counts = [len(self.pairs(part)) for part in (TRAINING, VALIDATION, TEST)]
+        if not all(counts[:2]):
+            longer = f" ({self.left_out} left out by --longest {self._longest})" if self.left_out else ""
+            raise DataError(
+                f"{names}: {sum(counts)} pair(s){longer}, of which {counts[0]} to train on and {counts[1]} for "
+                f"validation; at least one each is needed: give more data, a larger --validation, or --validation-data"
+            )
+
+
+class Batches:
+    """Pairs of a data set as tensors. `source_batch` makes the sources of a net's kind from their indices."""
+
+    def __init__(self, data: Pairs, lexicon: Lexicon, source_batch: Any) -> None:
+        self.data = data
+        self._ids = lexicon.encode(data.target_symbols)
+        self._source_batch = source_batch
+
+    def sources(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """Those sources side by side, and their lengths."""
+        found: tuple[Tensor, Tensor | None] = self._source_batch(indices)
+        return found
+
+    def __call__(self, pairs: NDArray[np.int64]) -> Batch:
+        """Those pairs side by side."""
+        data = self.data
+        source, lengths = self.sources(data.source_of[pairs])
+        codes = data.targets.pad(pairs, 0)  # [T, B]
+        target = torch.from_numpy(self._ids[codes] if codes.size else codes.astype(np.int64))
+        return Batch(source, lengths, target, torch.from_numpy(data.targets.lengths[pairs]))

@@ -1,0 +1,365 @@
+"""`translate` and `caption` from file to text: what they learn, exact resume, and everything that can be wrong."""
+
+import csv
+import io
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cellwright.app.runs import load, resume, start
+from cellwright.tasks.caption.config import CaptionConfig
+from cellwright.tasks.settings import TrainConfig
+from cellwright.tasks.translate.config import TranslateConfig
+from cellwright.train.run import Run
+
+from .conftest import Result
+from .test_labels import Stop, metrics, refused
+
+Cli = Callable[..., Result]
+DIGITS = ["zero", "one", "two", "three", "four", "five"]
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+def numbers(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Words, and their digits backwards, with a mark after the first one."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        chosen = draw.choices(range(len(DIGITS)), k=draw.randint(1, 4))
+        found.append((" ".join(DIGITS[d] for d in chosen), " ".join(map(str, reversed(chosen))) + "."))
+    return found
+
+
+def table(path: Path, rows: list[tuple[str, str]], header: str = "") -> Path:
+    path.write_text(header + "".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def squares(count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Images of 12 x 16 pixels with a square on one side, and sentences about them."""
+    draw = random.Random(seed)
+    images = np.full((count, 12, 16, 3), 90, np.uint8)
+    texts = []
+    for image in images:
+        color, side = draw.choice(list(COLORS)), draw.choice(["left", "right"])
+        y, x = draw.randint(0, 6), draw.randint(0, 2) + (9 if side == "right" else 0)
+        image[y : y + 5, x : x + 5] = COLORS[color]
+        texts.append(f"A {color} square on the {side}")
+    return images, texts
+
+
+def pictures(folder: Path, count: int = 60, seed: int = 0) -> tuple[Path, Path]:
+    """A table of captions and an archive."""
+    images, texts = squares(count, seed)
+    names = [f"i{n}" for n in range(count)]
+    np.savez(folder / f"images{seed}.npz", images=images, keys=names)
+    rows = [f"{n},{t}\n" for n, t in zip(names, texts, strict=True)]
+    (folder / f"captions{seed}.csv").write_text("image,caption\n" + "".join(rows))
+    return folder / f"captions{seed}.csv", folder / f"images{seed}.npz"
+
+
+def last_metrics(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    return found
+
+
+FAST = ("--batch", 32, "--lr", 0.01, "--dropout", 0, "--patience", 0, "--beam", 2)
+
+
+@pytest.mark.parametrize("attention", ["luong", "bahdanau"])
+def test_translate(cli: Cli, tmp_path: Path, attention: str) -> None:
+    data, new, run = table(tmp_path / "a.tsv", numbers(800)), table(tmp_path / "b.tsv", numbers(60, 1)), tmp_path / "r"
+    options = ["--hidden", 24, "--attention", attention, "--steps", 240, "--eval-every", 120, "--unknown", 0.01, *FAST]
+    done = cli("train", "translate", data, "--out", run, "--test-data", new, *options)
+    assert done.code == 0, done
+    assert "reads 6 symbols" in done.out and "7 symbols known to write" in done.out
+    assert last_metrics(run)["exact"] > 0.9
+    assert ("BLEU" in last_metrics(run)) == ("need sacrebleu" not in done.out)
+    # eval has the numbers of the test; predict writes the same, line by line
+    found = cli("eval", run, new)
+    assert f"exact {last_metrics(run)['exact']:.4f}" in found.out and "perplexity" in found.out
+    assert f"{last_metrics(run)['loss']:.4f} nats" in found.out
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(source + "\n" for source, _ in numbers(60, 1)))
+    said = cli("predict", run, lines).out.splitlines()
+    right = sum(line == target for line, (_, target) in zip(said, numbers(60, 1), strict=True))
+    assert right / 60 == pytest.approx(last_metrics(run)["exact"])
+    # an empty line stays one, and words that nobody has seen are read as unknown
+    lines.write_text("one two\n\nnever seen\n")
+    said = cli("predict", run, lines).out.splitlines()
+    assert len(said) == 3 and said[0] == "2 1." and said[1] == "" and "\ufffd" not in said[2]
+    assert cli("predict", run, new, "--out", tmp_path / "p.jsonl").code == 0
+    records = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [r["source"] for r in records] == [source for source, _ in numbers(60, 1)]
+    assert all(r["log_probability"] <= 0 for r in records)
+    assert cli("predict", run, new, "--out", tmp_path / "p.csv").code == 0
+    assert [r["target"] for r in csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text()))] == [
+        r["target"] for r in records
+    ]
+
+
+def test_translate_reads_the_same_from_every_kind_of_file(tmp_path: Path) -> None:
+    rows = numbers(50)
+    (tmp_path / "a.x").write_text("".join(f"{s}\n" for s, _ in rows))
+    (tmp_path / "a.y").write_text("".join(f"{t}\n" for _, t in rows) + "\n")
+    (tmp_path / "a.x").write_text((tmp_path / "a.x").read_text() + "\n")  # an empty line in both is left out
+    (tmp_path / "a.csv").write_text("target,source\n" + "".join(f"{t},{s}\n" for s, t in rows))
+    (tmp_path / "b.csv").write_text("from,to\n" + "".join(f"{s},{t}\n" for s, t in rows))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in rows))
+    table(tmp_path / "a.tsv", rows)
+    table(tmp_path / "b.tsv", [(t, s) for s, t in rows], "target\tsource\n")
+    kinds = [("a.x", "a.y"), ("a.csv",), ("b.csv",), ("a.jsonl",), ("a.tsv",), ("b.tsv",)]
+    found = []
+    for n, names in enumerate(kinds):
+        data = tuple(str(tmp_path / name) for name in names)
+        assert start(TranslateConfig(data=data, hidden=4, steps=4), tmp_path / f"run{n}", Stop())
+        found.append(Run.open(tmp_path / f"run{n}").load("last")[0])
+    for other in found[1:]:
+        assert all(t.equal(other[name]) for name, t in found[0].items())
+
+
+def test_caption(cli: Cli, tmp_path: Path) -> None:
+    captions, images = pictures(tmp_path, 400)
+    test, others = pictures(tmp_path, 40, 1)
+    run = tmp_path / "run"
+    options = ["--hidden", 24, "--steps", 200, "--eval-every", 50, *FAST]
+    done = cli("train", "caption", captions, images, "--test-data", test, "--test-data", others, "--out", run, *options)
+    assert done.code == 0, done
+    assert "images 16 x 12 x 3" in done.out
+    assert last_metrics(run)["CIDEr-D"] > 6  # 10 is right in every word, and only some n-grams are rare
+    found = cli("eval", run, test, others)
+    assert f"CIDEr-D {last_metrics(run)['CIDEr-D']:.4f}" in found.out and "perplexity" in found.out
+    said = cli("predict", run, others).out.splitlines()
+    truth = squares(40, 1)[1]
+    right = [line.split("\t")[1] == text.lower() for line, text in zip(said, truth, strict=True)]
+    assert sum(right) >= 36
+    assert said[0].startswith("i0\t")
+
+
+def test_captions_of_features_and_of_every_kind_of_table(cli: Cli, tmp_path: Path) -> None:
+    """An object of JSON with several captions per image, rows with them, and a table give the same."""
+    features = np.eye(4, dtype=np.float32)[np.arange(40) % 4]
+    np.savez(tmp_path / "f.npz", features=features)
+    texts = {str(n): [f"number {DIGITS[n % 4]}", f"it is {DIGITS[n % 4]}"] for n in range(40)}
+    rows = [{"image": key, "caption": text} for key, some in texts.items() for text in some]
+    (tmp_path / "a.json").write_text(json.dumps(texts))
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "a.tsv").write_text("id\tsentence\n" + "".join(f"{r['image']}\t{r['caption']}\n" for r in rows))
+    found = []
+    for name in ("a.json", "b.json", "a.jsonl", "a.tsv"):
+        run = tmp_path / f"run-{name}"
+        done = cli("train", "caption", tmp_path / name, tmp_path / "f.npz", "--out", run, "--hidden", 8, "--steps", 120,
+                   "--attention", "none", *FAST)  # fmt: skip
+        assert done.code == 0, done
+        assert "features 1 x 4" in done.out and "40 images, 80 texts" in done.out
+        found.append(Run.open(run).load("last")[0])
+    for other in found[1:]:
+        assert all(t.equal(other[key]) for key, t in found[0].items())
+    said = cli("predict", run, tmp_path / "f.npz").out.splitlines()
+    assert all(DIGITS[n % 4] in line for n, line in enumerate(said))
+
+
+@pytest.mark.parametrize("kind", ["words", "characters", "images"])
+def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"hidden": 6, "batch": 4, "steps": 45, "eval_every": 12, "dropout": 0.3, "sampling": 0.5}
+    config: TrainConfig
+    if kind == "images":
+        config = CaptionConfig(**common, data=tuple(map(str, pictures(tmp_path))))
+    else:
+        data = (str(table(tmp_path / "a.tsv", numbers(50))),)
+        more: dict[str, Any] = {"attention": "bahdanau", "layers": 2} if kind == "words" else {"level": "char"}
+        config = TranslateConfig(**common, data=data, smoothing=0.1, **more)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(config, whole, Stop())
+    assert not start(config, parts, Stop(17))  # in the middle of an epoch
+    assert resume(parts, None, Stop())
+    assert metrics(parts) == metrics(whole)
+    for which in ("best", "last"):
+        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
+        assert left.keys() == right.keys()
+        assert all(t.equal(right[name]) for name, t in left.items())
+
+
+def test_words_of_the_validation_part_are_not_known(cli: Cli, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.tsv", [("a b", "x y"), ("a once", "x rare")] + [("a b", "x y")] * 20)
+    dev = table(tmp_path / "dev.tsv", [("new new", "later later")] * 3)
+    done = cli("train", "translate", data, "--validation-data", dev, "--out", tmp_path / "run", "--hidden", 4,
+               "--steps", 2)  # fmt: skip
+    assert done.code == 0, done
+    net = load(tmp_path / "run", "last").net
+    assert sorted(net.reads.symbols) == ["a", "b"] and sorted(net.lexicon.symbols) == ["x", "y"]
+
+
+BAD = [
+    ("a.tsv", "one\tuno\ntwo\n", (), ("a.tsv, line 2 has 1 column(s)", "a tab")),
+    ("a.tsv", "one\tuno\n\t dos\n", (), ("line 2 has an empty source beside the target 'dos'",)),
+    ("a.tsv", "one\tuno\ntwo\t\n", (), ("line 2 has an empty target beside the source 'two'",)),
+    ("a.tsv", "one\tuno\n", ("--source", "en"), ("no columns 'en'", "'one', 'uno'")),
+    ("a.csv", "en,es,fr\na,b,c\n", (), ("no column 'source'", "'en', 'es', 'fr'", "--source")),
+    ("a.csv", "source,es\na,b\n", ("--target", "fr"), ("no column 'fr'", "--target")),
+    ("a.csv", "source,target\na,\n", (), ("row 2 has an empty target",)),
+    ("a.txt", "one\n", (), ("got 1 file(s) of lines", "train.en train.de")),
+    ("a.tsv", "", (), ("0 pair(s)",)),
+    ("a.tsv", "one\tuno\n" * 9, ("--longest", "1", "--level", "char"), ("left out by --longest 1",)),
+    ("a.tsv", "".join(f"a{n}\tb{n}\n" for n in range(9)), (), ("no word of the texts is there twice", "char")),
+    ("a.tsv", "one\tuno\n" * 9, ("--validation", "0.6", "--test", "0.4"), ("leave no data",)),
+    ("a.tsv", "one\tuno\n" * 9, ("--attention", "self"), ("--attention self",)),
+    ("a.tsv", "one\tuno\n" * 9, ("--beam", "0"), ("--beam 0",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "options", "words"), BAD)
+def test_bad_pairs(
+    cli: Cli, tmp_path: Path, name: str, text: str, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_text(text)
+    refused(cli("train", "translate", tmp_path / name, "--out", tmp_path / "run", *options), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_lines_without_a_partner(cli: Cli, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.en", tmp_path / "a.de"
+    a.write_text("one\ntwo\nthree\n")
+    for text, words in {
+        "eins\nzwei\n": ("a.de ends after line 2", "a.en goes on", "line 3 has no partner"),
+        "eins\nzwei\ndrei\nvier\n": ("a.en ends after line 3",),
+        "eins\n\ndrei\n": ("line 2 has an empty target beside the source 'two'",),
+    }.items():
+        b.write_text(text)
+        refused(cli("train", "translate", a, b, "--out", tmp_path / "run"), *words)
+    refused(cli("train", "translate", tmp_path, "--out", tmp_path / "run"), "is a folder")
+    refused(cli("train", "translate", a, tmp_path / "no.de", "--out", tmp_path / "run"), "no.de does not exist")
+    refused(cli("train", "translate", "--out", tmp_path / "run"), "there are no data")
+    assert not (tmp_path / "run").exists()
+
+
+def test_captions_and_images_that_do_not_fit(cli: Cli, tmp_path: Path) -> None:
+    captions, images = pictures(tmp_path)
+    run, other = tmp_path / "run", tmp_path / "other.csv"
+    rows = captions.read_text().splitlines()
+
+    def train(*more: object) -> Result:
+        return cli("train", "caption", *more, "--out", run, "--hidden", 4, "--steps", 2)
+
+    other.write_text("\n".join(rows[:-2]) + "\n")
+    refused(train(other, images), "2 image(s) have no caption: 'i58', 'i59'", "--partial")
+    other.write_text("\n".join([*rows, "i60,a square"]) + "\n")
+    refused(train(other, images), "1 caption(s) name an image that is not there: 'i60'", "--partial")
+    other.write_text("\n".join([*rows, "i1, "]) + "\n")
+    refused(train(other, images), "other.csv, row 62 has no caption")
+    other.write_text("\n".join([*rows, ",a"]) + "\n")
+    refused(train(other, images), "row 62 has no name of an image")
+    other.write_text("image\ni1\n")
+    refused(train(other, images), "has the columns 'image'")
+    other.write_text("a.png,A dog\nb.png,A cat\n")
+    refused(train(other, images), "expected names of columns in its first row")
+    refused(train(captions, images, "--caption", "text"), "no column 'text'", "--caption")
+    refused(train(captions), "there are captions, but no images")
+    refused(train(images), "there are images, but no captions")
+    refused(train(captions, tmp_path / "no.npz"), "no.npz does not exist")
+    refused(train(captions, images, "--size", "12"), "--size 12", "200x50")
+    (tmp_path / "a.json").write_text('{"i1": 5}')
+    refused(train(tmp_path / "a.json", images), "a.json, entry 1 has no text")
+    (tmp_path / "a.json").write_text('[{"image": "i1"}]')
+    refused(train(tmp_path / "a.json", images), "a.json, entry 1 is not an object with 'image' and 'caption'")
+    assert not run.exists()
+    # with --partial, what fits is learned from; captions for validation may be of the same images
+    other.write_text("\n".join([*rows[:41], "i99,a square"]) + "\n")
+    assert "40 images" in train(other, images, "--partial").out
+    first, rest = tmp_path / "first.csv", tmp_path / "rest.csv"
+    first.write_text("\n".join(rows[:41]) + "\n")
+    rest.write_text("\n".join([rows[0], *rows[41:]]) + "\n")
+    run = tmp_path / "second"
+    assert "40 to train on, 20 for validation" in train(first, images, "--validation-data", rest).out
+    # other images than those of the training
+    np.savez(tmp_path / "small.npz", images=np.zeros((2, 8, 8, 3), np.uint8))
+    refused(cli("predict", run, tmp_path / "small.npz"), "image '0' is 8 x 8 pixels", "16 x 12 pixels", "--size")
+    np.savez(tmp_path / "f.npz", features=np.zeros((2, 8)))
+    refused(cli("predict", run, tmp_path / "f.npz"), "has 1 x 8 features", "16 x 12 pixels")
+    refused(cli("predict", run, captions), "no images")
+    refused(cli("eval", run, captions), "no images")
+
+
+def test_folders_of_images(cli: Cli, tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="files of images: pip install 'cellwright[images]'")
+    folder, (images, texts) = tmp_path / "photos", squares(12)
+    folder.mkdir()
+    for n, image in enumerate(images):
+        pillow.fromarray(image).save(folder / f"i{n}.png")
+    table_ = tmp_path / "c.csv"
+    names = [f"i{n}.png" if n % 2 else f"i{n}" for n in range(12)]
+    table_.write_text("image,caption\n" + "".join(f"{n},{t}\n" for n, t in zip(names, texts, strict=True)))
+    np.savez(tmp_path / "a.npz", images=images[[0, 1, 10, 11, *range(2, 10)]], keys=[names[n] for n in
+             [0, 1, 10, 11, *range(2, 10)]])  # fmt: skip
+    options = ("--hidden", 4, "--steps", 3, "--batch", 4)
+    found = []
+    for n, place in enumerate((folder, tmp_path / "a.npz")):  # in the order of the files' names
+        assert cli("train", "caption", table_, place, "--out", tmp_path / f"run{n}", *options).code == 0
+        found.append(Run.open(tmp_path / f"run{n}").load("last")[0])
+    assert all(t.equal(found[1][name]) for name, t in found[0].items())
+    # one image, grey or with another size, or none at all
+    run = tmp_path / "run0"
+    assert cli("predict", run, folder / "i3.png").out.startswith("i3.png\t")
+    pillow.fromarray(images[0]).convert("L").save(tmp_path / "grey.jpg")
+    assert cli("predict", run, tmp_path / "grey.jpg").code == 0
+    pillow.fromarray(images[0]).resize((20, 30)).save(folder / "i3.png")
+    refused(cli("predict", run, folder), "i3.png is 20 x 30 pixels", "--size")
+    refused(cli("train", "caption", table_, folder, "--out", tmp_path / "bad", *options), "i3.png is 20 x 30 pixels")
+    sized = ("--size", "16x12", *options)
+    assert cli("train", "caption", table_, folder, "--out", tmp_path / "sized", *sized).code == 0
+    assert cli("predict", tmp_path / "sized", folder).code == 0
+    for broken in ((folder / "i4.png").read_bytes()[:60], b"hello", b""):
+        (folder / "i4.png").write_bytes(broken)
+        refused(cli("predict", tmp_path / "sized", folder, "--out", tmp_path / "p.csv"), "i4.png is not a sound image")
+        assert not list(tmp_path.glob("*p.csv*"))
+    refused(cli("predict", run, tmp_path / "no.png"), "no.png does not exist")
+    (tmp_path / "empty").mkdir()
+    refused(cli("predict", run, tmp_path / "empty"), "has no image")
+
+
+def test_what_is_not_installed_is_said(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = table(tmp_path / "a.tsv", numbers(40))
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    done = cli("train", "translate", data, "--out", tmp_path / "run", "--hidden", 4, "--steps", 2, "--test", 0.1)
+    assert done.code == 0 and "need sacrebleu: pip install 'cellwright[bleu]'" in done.out
+    assert last_metrics(tmp_path / "run").keys() & {"loss", "exact", "BLEU"} == {"loss", "exact"}
+    found = cli("eval", tmp_path / "run", data)
+    assert "need sacrebleu" in found.out and "perplexity" in found.out
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    (tmp_path / "c.csv").write_text("image,caption\na,b\n")
+    refused(
+        cli("train", "caption", tmp_path / "c.csv", tmp_path / "photos", "--out", tmp_path / "x"), "cellwright[images]"
+    )
+
+
+def test_pictures(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures: pip install 'cellwright[plot]'")
+    data, (captions, images) = table(tmp_path / "a.tsv", numbers(40)), pictures(tmp_path)
+    np.savez(tmp_path / "f.npz", features=np.ones((60, 3)), keys=[f"i{n}" for n in range(60)])
+    cases: list[tuple[Any, ...]] = [("translate", data), ("caption", captions, images), ("caption", captions,
+             tmp_path / "f.npz")]  # fmt: skip
+    for n, (task, *paths) in enumerate(cases):
+        for attention in ("luong", "none") if n < 2 else ("luong",):
+            run = tmp_path / f"run{n}{attention}"
+            options = ("--hidden", 4, "--steps", 2, "--plot", "--attention", attention)
+            assert cli("train", task, *paths, "--out", run, *options).code == 0
+            assert all((run / name).read_bytes()[:4] == b"\x89PNG" for name in ("loss.png", "attention.png"))
+        assert cli("eval", run, *paths, "--plot", tmp_path / f"{n}.svg").code == 0
+        assert "<svg" in (tmp_path / f"{n}.svg").read_text()
+
+
+def test_a_table_of_predictions(cli: Cli, tmp_path: Path) -> None:
+    captions, images = pictures(tmp_path)
+    assert cli("train", "caption", captions, images, "--out", tmp_path / "r", "--hidden", 4, "--steps", 2).code == 0
+    assert cli("predict", tmp_path / "r", captions, images, "--out", tmp_path / "p.csv").code == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
+    assert [row["image"] for row in rows] == [f"i{n}" for n in range(60)]

@@ -1,0 +1,158 @@
+"""Texts as symbols, scores of texts beside sums by hand, and the readers of images beside numpy."""
+
+import math
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cellwright import DataError
+from cellwright.tasks.caption.encoder import ImageEncoder, grid
+from cellwright.tasks.caption.images import Images
+from cellwright.tasks.data.parts import TEST, TRAINING
+from cellwright.tasks.sequences import scores
+from cellwright.tasks.sequences.cider import cider_d
+from cellwright.tasks.sequences.dataset import Example, Pairs
+from cellwright.tasks.sequences.symbols import JOINT, join, split
+
+
+@pytest.mark.parametrize(
+    "text", ["the dog.", "“Où est-ce?” (1984-03-23)", "a", "...", "", "l'eau d’or", "x  y", "日本 語"]
+)
+@pytest.mark.parametrize("level", ["word", "char"])
+def test_a_text_comes_back(text: str, level: str) -> None:
+    symbols = split(text, level)
+    assert join(symbols, level) == " ".join(text.split())
+    assert all(symbols)
+
+
+def test_words_know_what_stood_before_them() -> None:
+    assert split(" the dog's. ", "word") == ["the", "dog", JOINT + "'", JOINT + "s", JOINT + "."]
+    assert join([JOINT + ".", "a"], "word") == ". a"  # a net may write anything
+
+
+def test_cider_d_by_hand() -> None:
+    """Two images: log(2 / 1) for every n-gram, which cancels."""
+    same = (1 + 1) / 4  # one for n = 1 and 2; there are no longer n-grams
+    # "c c d" and "c d": (2, 1) clipped to (1, 1); bigrams (cc, cd) and (cd); one word longer
+    other = math.exp(-1 / 72) * (2 / math.sqrt(5 * 2) + 1 / math.sqrt(2)) / 4
+    assert cider_d(["a B!", "c c d"], [["a b"], ["C d."]]) == pytest.approx(10 * (same + other) / 2, rel=1e-12)
+    # with a second reference that has nothing in common with it, the image has half
+    assert cider_d(["a b", "x"], [["a b", "e f"], ["c d"]]) == pytest.approx(10 * same / 2 / 2, rel=1e-12)
+    # what is in every image counts nothing
+    assert cider_d(["a", "a"], [["a b"], ["a c"]]) == 0
+    assert cider_d(["a b"], [["a b"]]) == 0
+    # df of "a" is 2 of 3: its weight is log(3/2), that of "b" log 3
+    u, v = math.log(3 / 2), math.log(3)
+    wanted = (u * u) / (u * math.sqrt(u * u + v * v)) * math.exp(-1 / 72) / 4
+    assert cider_d(["a", "", ""], [["a b"], ["a c"], ["d"]]) == pytest.approx(10 * wanted / 3, rel=1e-12)
+
+
+def test_bleu_and_chrf_with_as_many_references_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sacrebleu", reason="scores of texts: pip install 'cellwright[bleu]'")
+    texts, references = ["the cat sat on the mat", "a dog"], [["the cat sat on a mat", "no"], ["a dog"]]
+    # n-grams that are right: 6 + 2 - 1 of 8 (one "the" too many), 4 of 6, 2 of 4, 1 of 3; as long as the reference
+    wanted = 100 * math.exp((math.log(7 / 8) + math.log(4 / 6) + math.log(2 / 4) + math.log(1 / 3)) / 4)
+    assert scores.bleu(texts, references) == pytest.approx(wanted, rel=1e-9)
+    assert scores.chrf(["abc"], [["abc"]]) == pytest.approx(100)
+    names = ("exact", "BLEU", "chrF", "CIDEr-D")
+    assert tuple(scores.scored(texts, references, names, "13a")) == names
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert tuple(scores.scored(texts, references, names, "13a")) == ("exact", "CIDEr-D")
+    assert scores.scored(texts, references, names, "13a")["exact"] == 0.5
+
+
+def test_pairs_are_sources_with_their_texts() -> None:
+    data = Pairs("word", 3)
+    data.add(Example("1", ["a", "b"], ["x y", "x"]), TRAINING)
+    data.add(Example("2", ["a"], ["x y z w", "z"]), TRAINING)  # the first one is too long
+    data.add(Example("3", ["a", "a", "a", "a"], ["x"]), TRAINING)  # so is this one's source
+    data.add(Example("4", ["c"], ["q  r s t u", "v"], "C"), TEST)
+    data.close()
+    assert len(data) == 3 and data.left_out == 2 and data.longest_target == 2
+    assert data.source_of.tolist() == [0, 0, 1, 2, 2]
+    assert data.pairs(TEST).tolist() == [3, 4]
+    assert data.texts(2) == ["q r s t u", "v"]
+    assert data.target_counts == {"x": 2, "y": 1, "z": 1}
+    assert data.source_counts == {"a": 2, "b": 1}
+
+
+def archive(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_archives_are_read_row_by_row(tmp_path: Path, compressed: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3, 3), dtype=np.uint8)
+    path = tmp_path / "a.npz"
+    (np.savez_compressed if compressed else np.savez)(path, images=pixels, keys=list("abcde"), other=np.arange(3))
+    found = list(Images([path], None, None))
+    assert [one.keys for one in found] == [(k,) for k in "abcde"]
+    assert all((one.values == row).all() for one, row in zip(found, pixels, strict=True))
+    grey = list(Images([archive(tmp_path / "b.npz", x=pixels[..., 0])], None, None))
+    assert [one.keys for one in grey] == [(str(n),) for n in range(5)]
+    assert (grey[3].values == pixels[3, :, :, :1]).all()
+    features = np.random.default_rng(0).normal(size=(4, 6))
+    for rows, shape in ((features, (1, 6)), (features.reshape(4, 3, 2), (3, 2))):
+        read = list(Images([archive(tmp_path / "c.npz", features=rows)], None, None))
+        assert [one.values.shape for one in read] == [shape] * 4
+        assert np.array_equal(np.stack([one.values for one in read]).reshape(4, 6), features.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": np.zeros((2, 4, 4), np.int64)}, "int64"),
+        ({"images": np.zeros((2, 4), np.uint8)}, "expected images as uint8"),
+        ({"images": np.zeros((2, 4, 4, 2), np.uint8)}, "1, 3 or 4 channels"),
+        ({"a": np.zeros((2, 2)), "b": np.zeros((2, 2))}, "call the one of the images"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "keys": ["a"]}, "1 names in `keys` and 2 images"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "keys": np.zeros(2)}, "'keys' is float64"),
+        ({"features": np.array([[1.0, np.nan]])}, "features of '0' are not all finite"),
+        ({"images": np.array([[1, "a"]], object)}, "object"),
+    ],
+)
+def test_wrong_archives(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        list(Images([archive(tmp_path / "a.npz", **arrays)], None, None))
+
+
+def test_damaged_archives(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.npz", images=np.random.default_rng(0).integers(0, 256, (9, 40, 40), dtype=np.uint8))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:3000] + bytes(50) + whole[3050:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a.npz is not a sound .npz file"):
+            list(Images([path], None, None))
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images.npy", b"\x93NUMPY\x01\x00")
+    with pytest.raises(DataError, match=r"a.npz is not a sound .npz file"):
+        list(Images([path], None, None))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (50, 200, 3), (28, 28, 1), (224, 225, 3)])
+def test_an_encoder_of_images_has_few_places(shape: tuple[int, int, int]) -> None:
+    H, W = grid(shape)[-1]
+    assert H * W <= 64
+    encoder = ImageEncoder(shape, 24, 0.0)
+    values, largest, lengths = encoder(torch.randint(256, (2, *shape), dtype=torch.uint8))
+    assert values.shape == (H * W, 2, 24) and lengths is None
+    assert torch.allclose(largest, (values - encoder.position).amax(0), atol=1e-6)
+
+
+def test_an_image_is_read_as_it_lies() -> None:
+    """One bright pixel is seen in the place that is above it, and nowhere else."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder((8, 16, 3), 16, 0.0).eval()
+    dark = torch.zeros(1, 8, 16, 3, dtype=torch.uint8)
+    bright = dark.clone()
+    bright[0, 0, 15, 1] = 255
+    change = (encoder(bright)[0] - encoder(dark)[0]).abs().sum(-1).flatten()
+    H, W = grid((8, 16, 3))[-1]
+    seen = change.reshape(H, W).nonzero().tolist()
+    assert [0, W - 1] in seen and all(h <= 1 and w >= W - 2 for h, w in seen)
