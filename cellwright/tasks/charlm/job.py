@@ -9,8 +9,9 @@ Trained by truncated back-propagation through time: the state goes on from chunk
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,16 @@ class CharLM:
         """Nats per symbol on the whole test text; None if there is none."""
         return {"loss": evaluate(self.model, self.test_ids).nats} if len(self.test_ids) else None
 
+    def last_losses(self, count: int, steps: int) -> Tensor:
+        """-ln p [B] of what follows on pieces of so many symbols. DataError: the validation text is too short."""
+        ids = torch.from_numpy(self.validation_ids.astype("int64"))
+        if len(ids) < steps + 1:
+            raise DataError(f"the validation text has {len(ids)} symbols, expected at least {steps + 1}; ask for fewer")
+        starts = torch.linspace(0, len(ids) - steps - 1, count).long()
+        pieces = ids[starts + torch.arange(steps + 1).unsqueeze(1)].to(self._device)  # [T + 1, B]
+        logits, _ = self.model(pieces[:-1])
+        return cross_entropy(logits[-1], pieces[-1], reduction="none")
+
     def measures(self, loss: float) -> dict[str, float]:
         """The loss in other units."""
         return {"bits": loss / math.log(2)}
@@ -284,6 +295,10 @@ class CharLMJob(Job):
     def after(self, run: str) -> str:
         """How to let it write."""
         return f"the run is in {run}; let it write with:\n  cellwright generate {run}"
+
+    def last_losses(self, task: CharLM, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the last symbols of pieces of the validation text, as long as a chunk if nothing else is said."""
+        return task.model.recurrent, partial(task.last_losses, count, steps or task.streams.chunk)
 
     def evaluate(self, config: CharLMConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Nats and bits per character of a text; `glob`: which files of a folder."""

@@ -23,6 +23,7 @@ class LabelsConfig(TrainConfig):
 
     embed: NonNegativeInt | None = Field(None, description="size of the embedding of words; 0: one-hot")
     bidirectional: bool = Field(True, description="read the sequence in both directions")
+    chrono: NonNegativeInt = Field(0, description="longest memory in steps that the gates begin with; 0: short ones")
     dropout: Part = Field(0.3, description="on vectors of words, between layers and before the output")
     unknown: Annotated[FiniteFloat, Field(ge=0)] = Field(
         0.25, description="how readily rare symbols are taken for unknown in training, a / (a + count)"
