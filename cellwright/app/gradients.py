@@ -89,9 +89,11 @@ def names(paths: Sequence[Path]) -> list[str]:
 def table(curves: Curves) -> str:
     """Norms by steps back in time, and what a step multiplies them with on the way from the first to the last."""
     longest = max(map(len, curves.values()))
-    rows = sorted({k * 10**e for k in _ROWS for e in range(6) if k * 10**e < longest} | {longest - 1})
+    rows = {k * 10**e for k in _ROWS for e in range(6) if k * 10**e < longest}
+    rows |= {len(curve) - 1 for curve in curves.values()}
     heads = ["k", *curves]
-    lines = [[str(k), *(f"{curve[k]:.2e}" if k < len(curve) else "-" for curve in curves.values())] for k in rows]
+    lines = [[str(k), *(f"{curve[k]:.2e}" if k < len(curve) else "-" for curve in curves.values())]
+             for k in sorted(rows)]  # fmt: skip
     lines.append(["per step", *(_per_step(curve) for curve in curves.values())])
     widths = [max(len(line[n]) for line in [heads, *lines]) for n in range(len(heads))]
     return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -138,9 +140,9 @@ def report(
     parts = [(name, of_run(path, look)) for name, path in zip(names(runs), runs, strict=True)]
     parts += [(cell, of_cell(cell, options, *sizes, look)) for cell in cells]
     curves = gathered(parts, relative)
-    said = "relative to that of the output at the last step" if relative else "as it is"
+    unit = ", relative to the output at the last step" if relative else ""
     text = (
-        f"norm of the gradient of the loss at the last step, with respect to a state k steps before; {said};\nmedian "
-        f"of {look.sequences} sequences\n{table(curves)}"
+        f"norm of the gradient of the last step's loss at the state k steps before{unit}; median of {look.sequences} "
+        f"sequences\n{table(curves)}"
     )
     return text if plot is None else f"{text}\npicture {draw(curves, plot, relative)}"
