@@ -2,7 +2,8 @@
 
     python -m benchmarks.jobs --data FOLDER [--only names tags ...] [--json FILE] [--threads N]
 
-FOLDER has the public data sets under these names; a job whose data are not there is left out, and said so:
+FOLDER has the public data sets under these names; a job whose data are not there is left out, and said so. The probes
+of memory (adding, copy) make their own data.
 
     names/*.txt           a file per language, a name per line        spro/practical-pytorch, MIT
     ud_ewt/*.conllu       Universal Dependencies English Web Treebank  UD_English-EWT, CC BY-SA 4.0
@@ -168,7 +169,7 @@ JOBS = {
     "gestures": Job(
         "phase of a gesture per frame, a1 and b1 to a2", "gesture_phase", "macro F1", None, 5,
         ("tag", f"{GESTURE}/a1_raw.csv", f"{GESTURE}/b1_raw.csv", "--test-data", f"{GESTURE}/a2_raw.csv",
-         "--drop", "timestamp", "--deltas", "--window", "64", "--batch", "8", "--hidden", "64"),
+         "--drop", "timestamp", "--deltas", "--window", "64", "--batch", "8", "--hidden", "64", "--balance", "0.5"),
         baselines=gestures,
     ),
     "digits": Job(
@@ -207,6 +208,24 @@ JOBS = {
         ("caption", "{work}/train.csv", "{work}/images.npz", "--validation-data", "{work}/validation.csv",
          "--test-data", "{work}/test.csv", "--steps", "500", "--eval-every", "100", "--dropout", "0.3"),
         prepare=captions.prepare, baselines=captions.baselines,
+    ),
+    "pixels": Job(
+        "sequential MNIST pixel by pixel, 784 steps, 10,000 digits", "mnist10k", "accuracy", 0.90, 30,
+        ("classify", "{work}/train.csv", "--series", "1", "--test-data", "{work}/test.csv", "--no-bidirectional",
+         "--cell", "gru", "--hidden", "96", "--chrono", "784", "--dropout", "0", "--batch", "32", "--lr", "4e-3",
+         "--clip", "1", "--epochs", "20"),
+        prepare=images,
+    ),
+    "adding": Job(
+        "adding problem, 200 steps; always 1: 0.1667", "", "loss", 0.01, 8,
+        ("probe", "adding", "--length", "200", "--hidden", "64", "--chrono", "200", "--batch", "32", "--lr", "5e-3",
+         "--steps", "2000"),
+        sign=-1,
+    ),
+    "copy": Job(
+        "copy problem, 100 steps of delay", "", "copied", 0.99, 8,
+        ("probe", "copy", "--length", "100", "--cell", "janet", "--hidden", "128", "--chrono", "120", "--lr", "8e-3",
+         "--steps", "6000"),
     ),
 }  # fmt: skip
 

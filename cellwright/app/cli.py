@@ -1,4 +1,4 @@
-"""The command line: `cellwright train | eval | predict | generate | export | import | show | doctor`.
+"""The command line: `cellwright train | eval | predict | generate | export | import | show | inspect | doctor`.
 
 Everything that needs torch is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 training = typer.Typer(help="Train a model.", no_args_is_help=True)
 app.add_typer(training, name="train")
+inspecting = typer.Typer(help="Look inside a trained model, or a cell.", no_args_is_help=True)
+app.add_typer(inspecting, name="inspect")
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the --out of a training", show_default=False)]
 Format = Annotated[str, typer.Option("--format", metavar="torch|keras|tf1|flax|onnx", help="whose names and layout")]
@@ -287,6 +289,38 @@ def show(
         typer.echo(source({"": Program(definition)}, target), nl=False)
         return
     typer.echo(as_latex(definition) if latex else as_text(definition))
+
+
+@inspecting.callback()
+def _inspect() -> None: ...
+
+
+@inspecting.command()
+def gradients(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="folders of trainings", show_default=False)
+    ] = None,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option("--cell", metavar="CELL", help="also a cell with initial weights; repeatable", show_default=False),
+    ] = None,
+    options: Options = None,
+    inputs: Annotated[int, typer.Option("--input", help="features of an input of --cell")] = 16,
+    hidden: Annotated[int, typer.Option(help="units of --cell")] = 128,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="how far back", show_default="100 for --cell; a chunk of text; else whole sequences"),
+    ] = None,
+    sequences: Annotated[int, typer.Option(help="sequences to look at")] = 32,
+    relative: Annotated[bool, typer.Option("--relative", help="to the norm of the output at the last step")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="also a picture", show_default=False)] = None,
+    last: Last = False,
+) -> None:
+    """How far back in time the gradient of a loss reaches: its norm at the states k steps before the last one."""
+    from .gradients import Look, report
+
+    look = Look(sequences, steps, "last" if last else "best")
+    typer.echo(report(runs or [], cells or [], cell_options(options), (inputs, hidden), look, relative, plot))
 
 
 @app.command()

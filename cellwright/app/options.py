@@ -33,7 +33,7 @@ def training_command(config: type[TrainConfig], work: Work) -> Callable[..., Non
     own = {name: field for name, field in config.model_fields.items() if name not in TrainConfig.model_fields}
     common = {name: field for name, field in config.model_fields.items() if name not in own}
     parameters = [_parameter("context", typer.Context)]
-    parameters.append(_argument(config, own.pop(config.paths[0])))
+    parameters.append(_argument(config, own.pop(config.argument_field())))
     parameters += [_parameter(name, kind, default) for name, (kind, default) in _FOLDERS.items()]
     parameters += [_option(name, field) for name, field in {"hidden": common.pop("hidden"), **own, **common}.items()]
     parameters += [_parameter(name, kind, default) for name, (kind, default) in _MORE.items()]
@@ -80,9 +80,11 @@ def cell_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _argument(config: type[TrainConfig], field: FieldInfo) -> inspect.Parameter:
-    name = config.paths[0]
+    """Files, or one word."""
+    files = get_origin(field.annotation) is tuple
     shown = typer.Argument(metavar=config.shown, help=config.explained, show_default=False)
-    return _parameter(name, Annotated[list[str] | None, shown], None)
+    kind: Any = list[str] | None if files else str
+    return _parameter(config.argument_field(), Annotated[kind, shown], None if files else field.default)
 
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
@@ -132,9 +134,7 @@ def _explicit(context: typer.Context, name: str) -> bool:
 
 
 def _shown(config: type[TrainConfig], name: str) -> str:
-    if name == config.paths[0]:
-        return config.shown.rstrip(".")
-    return OPTION if name == "options" else "--" + name.replace("_", "-")
+    return OPTION if name == "options" else config.spelled(name)
 
 
 def _value(text: str) -> bool | int | float | str:

@@ -89,7 +89,7 @@ def resume(path: Path, steps: int | None, display: Display, asked: Asked = NOTHI
     config = loaded.config.with_steps(steps or counters["steps"])
     data = job.read(config)
     if data.digest != loaded.run.documents[CONFIG]["data"]["sha256"]:
-        names = ", ".join(getattr(config, config.paths[0])) or "Python"
+        names = ", ".join(getattr(config, config.paths[0]) if config.paths else [config.task]) or "Python"
         raise DataError(
             f"the data are not the ones that {path} was started with ({names}): what was there is not the one that was "
             f"read then; put it back, or train on the new data with another --out"

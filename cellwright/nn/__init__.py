@@ -3,7 +3,9 @@
 from .built_in import CELLS, GRUCell, LSTMCell, RNNCell
 from .cell import Cell
 from .check import check_grads
+from .chrono import chrono_initialise
 from .generation import stepper
+from .gradients import gradient_norms
 from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent, Trace
 from .scan import available_targets, bfloat16_report, cache_report, current_target, use_target
@@ -40,7 +42,9 @@ __all__ = [
     "bfloat16_report",
     "cache_report",
     "check_grads",
+    "chrono_initialise",
     "current_target",
+    "gradient_norms",
     "stepper",
     "temporal_activation_regularisation",
     "use_target",

@@ -69,6 +69,8 @@ class Recurrent(nn.Module):
         options: values for the cell's options.
     """
 
+    _watch: Any = None  # `gradient_norms`, while it looks
+
     def __init__(
         self,
         cell: type[Equations] | Layer | Sequence[Layer],
@@ -286,9 +288,13 @@ class Recurrent(nn.Module):
                 if self.training and self._wrappers.random:
                     like = next(iter(before.values()))
                     weights, masks = self._wrappers.draw(self.definitions[k], weights, output, like, batch.reset)
+                watched = program
+                if self._watch is not None:
+                    watched, more = self._watch(f"l{k}{suffix}", program, before, batch)
+                    masks = masks | more
                 pair.append(
                     scan(
-                        program,
+                        watched,
                         weights,
                         output,
                         before,

@@ -16,7 +16,9 @@ from ..errors import OptionError
 from .settings import TrainConfig
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from ..nn import Recurrent
 
 JOBS = {  # name: the class of its settings
     "charlm": "CharLMConfig",
@@ -27,6 +29,7 @@ JOBS = {  # name: the class of its settings
     "music": "MusicConfig",
     "translate": "TranslateConfig",
     "caption": "CaptionConfig",
+    "probe": "ProbeConfig",
 }
 
 
@@ -122,6 +125,13 @@ class Job(ABC):
     def pictures(self, config: Any, net: Any, task: Any, folder: Path) -> list[Path]:
         """Draw what a finished training has to show, besides its loss curves, into files of a folder."""
         return []
+
+    def last_losses(self, task: Any, count: int, steps: int | None) -> "tuple[Recurrent, Callable[[], Tensor]]":
+        """A layer, and what calls it once and gives the losses [B] of up to `count` sequences at their last steps.
+
+        `steps`: how long they are to be, where that is free. OptionError: this task has no such losses.
+        """
+        raise OptionError(f"a run of {self.config.task} has no loss at a last step to look back from; name another run")
 
     @abstractmethod
     def evaluate(self, config: Any, net: Any, paths: Sequence[str], **options: Any) -> Found:

@@ -33,7 +33,8 @@ class TrainConfig(BaseModel):
 
     task: ClassVar[str]  # its name on the command line
     about: ClassVar[str]  # the help of the command
-    paths: ClassVar[tuple[str, ...]]  # the fields that are files or folders; the first one is the command's argument
+    paths: ClassVar[tuple[str, ...]]  # the fields that are files or folders
+    argument: ClassVar[str] = ""  # the field that is the command's argument; "": the first one of these
     shown: ClassVar[str]  # how the help names that argument, and what it says of it
     explained: ClassVar[str]
 
@@ -52,20 +53,25 @@ class TrainConfig(BaseModel):
     patience: NonNegativeInt = Field(0, description="stop after so many evaluations without improvement; 0: do not")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(1, description="of weights, dropout, samples and order")
 
+    @classmethod
+    def argument_field(cls) -> str:
+        """The name of the field that is the command's argument."""
+        return cls.argument or cls.paths[0]
+
     @property
-    def length(self) -> int | None:
+    def planned_steps(self) -> int | None:
         """Steps of the training; None: not known before the data are."""
         return getattr(self, "steps", None)
 
     @property
     def warmup_steps(self) -> int:
         """The steps over which the learning rate rises."""
-        return min(100, (self.length or 0) // 10) if self.warmup is None else self.warmup
+        return min(100, (self.planned_steps or 0) // 10) if self.warmup is None else self.warmup
 
     @model_validator(mode="after")
     def _short_warmup(self) -> "Self":
-        if self.warmup is not None and self.length is not None and self.warmup > self.length:
-            raise ValueError(f"--warmup {self.warmup} is longer than the training: --steps {self.length}")
+        if self.warmup is not None and self.planned_steps is not None and self.warmup > self.planned_steps:
+            raise ValueError(f"--warmup {self.warmup} is longer than the training: --steps {self.planned_steps}")
         return self
 
     @classmethod
@@ -75,7 +81,19 @@ class TrainConfig(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise OptionError(_sentence(first["loc"], first["msg"], first["input"])) from None
+            raise OptionError(cls._sentence(first["loc"], first["msg"], first["input"])) from None
+
+    @classmethod
+    def _sentence(cls, place: tuple[int | str, ...], message: str, value: object) -> str:
+        """One of pydantic's errors in the words of the command line."""
+        if not place:
+            return message.removeprefix("Value error, ")
+        return f"{cls.spelled(str(place[0]))} {value}: {message[:1].lower()}{message[1:]}"
+
+    @classmethod
+    def spelled(cls, name: str) -> str:
+        """How the command line names a setting."""
+        return cls.shown.rstrip(".") if name == cls.argument_field() else "--" + name.replace("_", "-")
 
     def changed(self, **values: Any) -> "Self":
         """The same settings but for these values. OptionError: one of them is not possible."""
@@ -90,11 +108,3 @@ class TrainConfig(BaseModel):
         return self.changed(
             **{name: tuple(str(Path(path).absolute()) for path in getattr(self, name)) for name in self.paths}
         )
-
-
-def _sentence(place: tuple[int | str, ...], message: str, value: object) -> str:
-    """One of pydantic's errors in the words of the command line."""
-    if not place:
-        return message.removeprefix("Value error, ")
-    option = "--" + str(place[0]).replace("_", "-")
-    return f"{option} {value}: {message[:1].lower()}{message[1:]}"

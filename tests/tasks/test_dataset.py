@@ -7,9 +7,10 @@ from cellwright import DataError
 from cellwright.tasks.data import ragged
 from cellwright.tasks.data.columns import filled
 from cellwright.tasks.data.lexicon import Lexicon
+from cellwright.tasks.data.moments import Moments
 from cellwright.tasks.data.parts import TEST, TRAINING
 from cellwright.tasks.data.ragged import Ragged
-from cellwright.tasks.labels.dataset import IGNORE, Batches, Dataset, Encoding, Example, Moments
+from cellwright.tasks.labels.dataset import IGNORE, Batches, Dataset, Encoding, Example
 
 NAN = float("nan")
 

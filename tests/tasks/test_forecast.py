@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cellwright import DataError
+from cellwright.tasks.data.parts import TEST, TRAINING, VALIDATION
 from cellwright.tasks.forecast import frames as frames_module
 from cellwright.tasks.forecast.arrays import frames_of
 from cellwright.tasks.forecast.clock import Clock, phases, style_of
@@ -20,7 +21,6 @@ from cellwright.tasks.forecast.job import ForecastJob
 from cellwright.tasks.forecast.net import ForecastTask, Net
 from cellwright.tasks.forecast.reader import read
 from cellwright.tasks.forecast.windows import parts
-from cellwright.tasks.labels.dataset import TEST, TRAINING, VALIDATION
 
 
 def seconds(*parts: int) -> float:

@@ -16,7 +16,7 @@ def test_a_task_is_complete(name: str) -> None:
     assert settings.task == name
     assert settings.about and settings.explained and settings.shown
     assert set(settings.paths) <= set(settings.model_fields)
-    assert [f for f, field in settings.model_fields.items() if not field.description] == [settings.paths[0]]
+    assert [f for f, field in settings.model_fields.items() if not field.description] == [settings.argument_field()]
     assert settings().changed(hidden=7).hidden == 7
 
 

@@ -9,8 +9,9 @@ Trained by truncated back-propagation through time: the state goes on from chunk
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,16 @@ class CharLM:
             **({PER_CHARACTER: nats / math.log(2) * self._per_character[part]} if self.tokens else {}),
         }
 
+    def last_losses(self, count: int, steps: int) -> Tensor:
+        """-ln p [B] of what follows on pieces of so many symbols. DataError: the validation text is too short."""
+        ids = torch.from_numpy(self.validation_ids.astype("int64"))
+        if len(ids) < steps + 1:
+            raise DataError(f"the validation text has {len(ids)} symbols, expected at least {steps + 1}; ask for fewer")
+        starts = torch.linspace(0, len(ids) - steps - 1, count).long()
+        pieces = ids[starts + torch.arange(steps + 1).unsqueeze(1)].to(self._device)  # [T + 1, B]
+        logits, _ = self.model(pieces[:-1])
+        return cross_entropy(logits[-1], pieces[-1], reduction="none")
+
     def measures(self, loss: float) -> dict[str, float]:
         """The loss in other units."""
         return {"perplexity": math.exp(min(loss, 700))} if self.tokens else {"bits": loss / math.log(2)}
@@ -320,6 +331,10 @@ class CharLMJob(Job):
     def after(self, run: str) -> str:
         """How to let it write."""
         return f"the run is in {run}; let it write with:\n  cellwright generate {run}"
+
+    def last_losses(self, task: CharLM, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the last symbols of pieces of the validation text, as long as a chunk if nothing else is said."""
+        return task.model.recurrent, partial(task.last_losses, count, steps or task.streams.chunk)
 
     def evaluate(self, config: CharLMConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Nats and bits per character of a text; `glob`: which files of a folder."""

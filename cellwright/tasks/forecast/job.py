@@ -12,8 +12,8 @@ from ...cells import find
 from ...errors import DataError
 from ...lang import Definition
 from ...nn import Recurrent
+from ..data.parts import TEST, TRAINING, VALIDATION
 from ..job import Found, Job, Prediction, layer_line
-from ..labels.dataset import TEST, TRAINING, VALIDATION
 from .config import ForecastConfig
 from .frames import Frames
 from .net import ForecastNet, ForecastTask, Net
@@ -164,7 +164,7 @@ class ForecastJob(Job):
             for k, name in enumerate(layout.targets)
         ]
 
-    def predict(self, config: ForecastConfig, net: Net, paths: Sequence[str]) -> Prediction:
+    def predict(self, config: ForecastConfig, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """The next steps after the last value of each series."""
         windows = self._windows(config, net, paths)
         quantiles = tuple(f"q{q:g}" for q in config.quantiles)

@@ -24,7 +24,7 @@ from ...errors import DataError
 from ...nn import Recurrent
 from ...topologies import ManyToMany
 from ..data.order import Order
-from ..labels.dataset import TEST, TRAINING, VALIDATION
+from ..data.parts import TEST, TRAINING, VALIDATION
 from .config import ForecastConfig
 from .scores import ForecastScore
 from .windows import Batch, Knowledge, Windows, parts

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..labels.dataset import TEST, TRAINING, VALIDATION, Moments
+from ..data.moments import Moments
+from ..data.parts import TEST, TRAINING, VALIDATION
 from .clock import Clock, phases
 from .config import ForecastConfig
 from .frames import Frames, Layout

@@ -23,6 +23,7 @@ class PartsConfig(TrainConfig):
     test: Part = Field(0.0, description="part of DATA for the test at the end, drawn by chance")
 
     bidirectional: bool = Field(True, description="read the sequence in both directions")
+    chrono: NonNegativeInt = Field(0, description="longest memory in steps that the gates begin with; 0: short ones")
     dropout: Part = Field(0.3, description="on vectors of words, between layers and before the output")
     batch: PositiveInt = Field(32, description="sequences per step")
     epochs: PositiveInt = Field(20, description="how often every sequence is seen; at least 400 steps")

@@ -1,19 +1,19 @@
 """What `classify` and `tag` share: from files to a trained net and its use. They differ in reader and topology."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ...cells import find
 from ...errors import DataError
 from ...lang import Definition
-from ...nn import Recurrent
+from ...nn import Recurrent, chrono_initialise
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
 from ..job import Found, Job, Prediction, layer_line
@@ -144,6 +144,8 @@ class LabelJob(Job):
             dropout=config.dropout if config.layers > 1 else 0.0,
             bidirectional=config.bidirectional,
         )
+        if config.chrono:
+            chrono_initialise(recurrent, config.chrono)
         output = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(recurrent.output_size, len(encoding.labels)))
         return Net(LabelNet(front, self.topology(config, recurrent, output)), encoding, self.spans)
 
@@ -201,6 +203,11 @@ class LabelJob(Job):
     def pictures(self, config: Any, net: Net, task: LabelTask, folder: Path) -> list[Path]:
         """The confusion matrix of the last evaluation."""
         return [matrix(task.judged.confusion.counts, task.names, folder / "confusion.png")] if task.judged else []
+
+    def last_losses(self, task: LabelTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the first sequences for validation: of their class, or of the label of their last step."""
+        recurrent: Recurrent = task.model.topology.recurrent  # type: ignore[assignment]
+        return recurrent, partial(task.last_losses, count)
 
     def predict(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """A label with its probability per sequence, or per step."""

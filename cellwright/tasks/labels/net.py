@@ -189,6 +189,14 @@ class LabelTask:
         """None."""
         return {}
 
+    def last_losses(self, count: int) -> Tensor:
+        """-ln p(label) [B] of the class, or of the label of the last step, of the first sequences for validation."""
+        batch = self._batches(self.data.part(VALIDATION)[:count])
+        logits = self.model(batch)
+        losses = cross_entropy(logits.flatten(0, -2), batch.y.flatten(), reduction="none").view_as(batch.y)
+        steps = (batch.y != IGNORE).sum(0) - 1
+        return losses[steps, torch.arange(losses.shape[1])]
+
     def _judge(self, part: int) -> dict[str, float]:
         judgement = self.net.judgement()
         for _, scores, truth in self.net.run(self._batches, self.data.part(part)):

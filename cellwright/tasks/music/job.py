@@ -13,9 +13,9 @@ from ...cells import find
 from ...errors import DataError, OptionError
 from ...lang import Definition
 from ...nn import Recurrent
+from ..data.parts import Draw
 from ..data.tables import named
 from ..job import Found, Job, layer_line
-from ..labels.job import Draw
 from ..pictures import figure_of, save
 from .config import MusicConfig
 from .files import Tune, tunes

@@ -28,6 +28,7 @@ AT_LEAST = {"word": 2, "char": 1}  # how often a symbol is in the training data,
 class SequencesJob(Job):
     """A task that writes a text for each source."""
 
+    takes = ("beam",)
     scores: tuple[str, ...]
     source: str  # what a source is called
     column: str  # what a text is called
@@ -150,7 +151,7 @@ class SequencesJob(Job):
         if not len(data.source_of):
             raise DataError(f"{', '.join(map(str, paths))}: no pair; name files with data")
         batches, sources = net.batches(data), data.part(TEST)
-        judged = judge(net, batches, data.pairs(TEST), sources, config.beam, self.scores)
+        judged = judge(net, batches, data.pairs(TEST), sources, options.get("beam") or config.beam, self.scores)
         numbers = {**judged.numbers, "perplexity": perplexity(judged.numbers["loss"])}
         words = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items() if name != "loss")
         lines = [f"{len(sources):,} {self.source}s, {words}, {numbers['loss']:.4f} nats per symbol"]
@@ -166,11 +167,12 @@ class SequencesJob(Job):
         sources = task.data.part(VALIDATION)[:_SHOWN].tolist()
         return [self.draw(net, task.batches, sources, folder / "attention.png")]
 
-    def predict(self, config: Any, net: Net, paths: Sequence[str]) -> Prediction:
+    def predict(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """A text for every source, with its probability."""
 
         def records() -> Iterator[dict[str, Any]]:
-            for example, written in self.written(net, self.examples(config, paths, dict(net.layout), False, None)):
+            examples = self.examples(config, paths, dict(net.layout), False, None)
+            for example, written in self.written(net, examples, options.get("beam") or config.beam):
                 yield {
                     "place": example.place,
                     self.source: example.shown,
@@ -185,7 +187,7 @@ class SequencesJob(Job):
     def line(self, record: dict[str, Any]) -> str:
         """A prediction as plain text."""
 
-    def written(self, net: Net, examples: Iterable[Example]) -> Iterator[tuple[Example, Written]]:
+    def written(self, net: Net, examples: Iterable[Example], beam: int) -> Iterator[tuple[Example, Written]]:
         """Examples in their order, with what is written for them; read as they are needed."""
         block: list[Example] = []
         size = 0
@@ -193,18 +195,18 @@ class SequencesJob(Job):
             block.append(example)
             size += np.size(example.source) if isinstance(example.source, np.ndarray) else len(example.source)
             if size >= _BLOCK * (32 if isinstance(example.source, np.ndarray) else 1):
-                yield from _written(net, block)
+                yield from _written(net, block, beam)
                 block, size = [], 0
-        yield from _written(net, block)
+        yield from _written(net, block, beam)
 
 
-def _written(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, Written]]:
+def _written(net: Net, block: Sequence[Example], beam: int) -> Iterator[tuple[Example, Written]]:
     if not block:
         return
     data = Pairs(net.config.level)
     for example in block:
         data.add(example, TEST)
     data.close()
-    found = dict(net.write(net.batches(data), np.arange(len(data)), net.config.beam))
+    found = dict(net.write(net.batches(data), np.arange(len(data)), beam))
     for index, example in enumerate(block):
         yield example, found[index]

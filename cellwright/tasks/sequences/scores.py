@@ -1,6 +1,7 @@
 """How good texts are: BLEU and chrF through sacreBLEU, which is an extra; CIDEr-D; the share of exact ones."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .cider import cider_d
 
@@ -48,7 +49,7 @@ def scored(texts: Sequence[str], references: References, names: Sequence[str], t
     return {name: ways[name]() for name in names if there() or name not in ("BLEU", "chrF")}
 
 
-def _streams(references: References) -> list[list[str | None]]:
+def _streams(references: References) -> Any:
     """[text][reference] to [reference][text], None where a text has fewer of them."""
     most = max((len(one) for one in references), default=0)
     return [[one[k] if k < len(one) else None for one in references] for k in range(most)]

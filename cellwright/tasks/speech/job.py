@@ -13,8 +13,9 @@ from ...errors import DataError, OptionError
 from ...nn import Recurrent
 from ...topologies import ManyToMany, ManyToOne
 from ..data.lexicon import Lexicon
+from ..data.parts import VALIDATION
 from ..job import Found, Prediction
-from ..labels.dataset import VALIDATION, Dataset, Example
+from ..labels.dataset import Dataset, Example
 from ..labels.job import LabelJob
 from ..labels.net import LabelTask, Net
 from .config import SpeechConfig

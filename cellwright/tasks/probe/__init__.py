@@ -1,0 +1,1 @@
+"""Problems that make their own data and show how far a cell's memory goes."""
