@@ -223,9 +223,9 @@ JOBS = {
         sign=-1,
     ),
     "copy": Job(
-        "copy problem, 100 steps of delay", "", "copied", 0.99, 8,
-        ("probe", "copy", "--length", "100", "--cell", "janet", "--hidden", "128", "--chrono", "120", "--lr", "8e-3",
-         "--steps", "6000"),
+        "copy problem, 100 steps of delay", "", "copied", 0.99, 15,
+        ("probe", "copy", "--length", "100", "--cell", "janet", "--hidden", "128", "--chrono", "120", "--lr", "5e-3",
+         "--steps", "15000", "--eval-every", "500"),
     ),
 }  # fmt: skip
 

@@ -231,11 +231,12 @@ def keras_weights(case: Case) -> list[np.ndarray[Any, Any]]:
 def start() -> None:
     """What must be said to JAX, Keras and TensorFlow before their first computation: this processor, these threads."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ |= {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "tensorflow"}
+    os.environ["JAX_PLATFORMS"] = "cpu"
     try:
         import tensorflow as tf
     except ImportError:
         return
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(torch.get_num_threads())
     tf.config.threading.set_inter_op_parallelism_threads(torch.get_num_threads())

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.peers import start
 from cellwright import GRU, LSTM, RNN, DataError, OptionError, Recurrent, convert, use_target
 from cellwright.app.exchange import import_
 
@@ -33,9 +34,10 @@ def _reference() -> Iterator[None]:
 def load(name: str) -> Any:
     """A framework; what it warns of while it is imported is its own affair. Skips where it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "torch")  # which is there in any case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        start()  # once in a process, before any of them computes; where TensorFlow is, Keras runs on it
+        os.environ.setdefault("KERAS_BACKEND", "torch")  # which is there in any case
         try:
             return importlib.import_module(name)
         except ImportError as error:
