@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from .convert import from_onnx
-from .convert.onnx_file import package
-from .convert.onnx_import import OnnxModel
+from .convert.onnx.file import package
+from .convert.onnx.model import OnnxModel
 from .errors import DataError, TargetError
 
 

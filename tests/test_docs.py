@@ -214,6 +214,9 @@ def test_the_tree_is_the_folder() -> None:
             for file in folder.glob("*.py"):
                 if file.stem != "__init__":
                     assert re.search(rf"\b{file.stem}\b", line), f"{file} is not in the tree"
+            for inner in folder.iterdir():
+                if (inner / "__init__.py").is_file():
+                    assert f" {inner.name}/" in line, f"{inner} is not in the tree"
 
 
 def test_files_of_a_floor_are_short() -> None:

@@ -9,14 +9,19 @@ No framework is imported here; their objects bring their own, and files ask for 
 was there: [B, T, I], unless `batch_first=False`.
 """
 
-from .flax_weights import from_flax, to_flax
-from .keras_weights import from_keras, to_keras
-from .npz import npz, read_npz
-from .onnx_export import to_onnx
-from .onnx_import import from_onnx
-from .onnx_stack import layer_from_onnx
-from .tf1_weights import from_tf1, to_tf1
-from .torch_weights import from_torch, to_torch
+from .onnx import from_onnx, layer_from_onnx, to_onnx
+from .weights import (
+    from_flax,
+    from_keras,
+    from_tf1,
+    from_torch,
+    npz,
+    read_npz,
+    to_flax,
+    to_keras,
+    to_tf1,
+    to_torch,
+)
 
 __all__ = [
     "from_flax",

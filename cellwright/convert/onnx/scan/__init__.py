@@ -1,0 +1,1 @@
+"""ONNX's `Scan`: a cell where the language of cells has words for its body, a loop otherwise."""
