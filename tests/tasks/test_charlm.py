@@ -8,10 +8,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from cellwright import DataError, OptionError
-from cellwright.tasks.charlm import job as charlm
+from cellwright.tasks.charlm import task as charlm
 from cellwright.tasks.charlm.config import CharLMConfig
-from cellwright.tasks.charlm.job import CharLM, CharModel, definitions, evaluate
+from cellwright.tasks.charlm.model import CharModel, definitions
 from cellwright.tasks.charlm.state import flatten
+from cellwright.tasks.charlm.task import CharLM, evaluate
+from cellwright.tasks.charlm.text import Corpus
 from cellwright.tasks.data.vocabulary import Vocabulary
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 30
@@ -28,7 +30,9 @@ def build(settings: CharLMConfig, text: str = TEXT) -> CharLM:
     model = CharModel(
         cells, len(vocabulary), embed=embed, tie=settings.tie, dropout=settings.dropout, **settings.wrappers
     )
-    return CharLM(settings, model, vocabulary, text)
+    corpus = Corpus()
+    corpus.add(text)
+    return CharLM(settings, model, vocabulary, corpus.close())
 
 
 def test_the_losses_are_those_of_the_same_model_in_torch() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 
 from cellwright import RunError
-from cellwright.tasks.data.tokens import UNKNOWN, BytePairs, Words, learn_merges, vocabulary_from, vocabulary_of
+from cellwright.tasks.data.merges import learn_merges
+from cellwright.tasks.data.tokens import UNKNOWN, BytePairs, Words, vocabulary_from, vocabulary_of
 
 TEXT = "the cat sat, the cat ran:\n\tthe  end of the cat\n" * 3 + "Straße 😀😀 über\r\n"
 TEXTS = st.text(st.sampled_from("ab c.\n\tä😀_0"), max_size=60)
@@ -66,7 +67,7 @@ def test_words() -> None:
     assert vocabulary.tokens == [UNKNOWN, " cat", "\n", " the", "the"]  # 9 times, 7, 6 and 6
     assert vocabulary.tokens[vocabulary.start] == "\n"
     assert vocabulary.decode(vocabulary.encode("a cat of the cat\n")) == " <unk> cat <unk> the cat\n"
-    assert vocabulary.unknown_bytes("a cat öf\n") == (1 + 1) + (4 + 1)  # "a", " öf"
+    assert vocabulary.unknown("a cat öf\n") == (2, (1 + 1) + (4 + 1))  # "a", " öf"
     assert Words.build("once only\n", 10).tokens == [UNKNOWN], "what comes once is unknown"
 
 
