@@ -79,6 +79,7 @@ class CharLM:
         self.model = model
         self.unit = unit_of(vocabulary)
         self.tokens = vocabulary.level in LIMITS
+        self.better = {"loss": -1, **({PER_CHARACTER: -1} if self.tokens else {})}
         bounds = (0, *cuts(corpus.characters, config.validation, config.test), corpus.characters)
         if vocabulary.level == "byte":
             ids = corpus.utf8
