@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from cellwright.cells import LSTM
-from cellwright.tasks.charlm.job import CharModel
+from cellwright.tasks.charlm.model import CharModel
 
 from .report import arguments, heading, machine, write
 from .timing import interleaved, use_threads

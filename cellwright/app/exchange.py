@@ -17,7 +17,7 @@ from ..cells import GRU, LSTM, Elman
 from ..errors import DataError, InputError, OptionError, RunError
 from ..lang import Definition
 from ..nn import Recurrent
-from ..tasks.charlm.job import CharModel
+from ..tasks.charlm.model import CharModel
 from ..train import files
 from ..train.run import Which
 from .runs import load

@@ -69,7 +69,7 @@ def start(config: TrainConfig, out: Path, display: Display, asked: Asked = NOTHI
     trainer = _trainer(job, config, net, task, display)
     stamp = {"task": config.task, "config": config.model_dump(), "data": data.summary}
     trainer.begin(out, {CONFIG: stamp, **documents})
-    _introduce(job, config, net, data, task, out, display)
+    _introduce(job, config, net, data, trainer, out, display)
     return _train(trainer, job, config, net, out, display, asked)
 
 
@@ -100,7 +100,7 @@ def resume(path: Path, steps: int | None, display: Display, asked: Asked = NOTHI
         display.say(f"{path} was finished after step {trainer.counters.step}; give a larger --steps to train longer")
         _report(trainer, job, config, net, path, display, asked)
         return True
-    _introduce(job, config, net, data, trainer.task, path, display)
+    _introduce(job, config, net, data, trainer, path, display)
     display.say(f"going on after step {trainer.counters.step}")
     return _train(trainer, job, config, net, path, display, asked)
 
@@ -145,12 +145,13 @@ def spent(seconds: Mapping[str, float]) -> str:
     return "\n".join(("time", *rows, f"  outside the net: {1 - net / max(steps, 1e-9):.1%} of the steps"))
 
 
-def _introduce(job: Job, config: Any, net: Any, data: Any, task: Any, path: Path, display: Display) -> None:
+def _introduce(job: Job, config: Any, net: Any, data: Any, trainer: Trainer, path: Path, display: Display) -> None:
     """The whole effective setting in a few lines."""
-    rows = job.facts(config, net, data, task)
+    rows = job.facts(config, net, data, trainer.task)
     rows["plan"] = [
         *rows.get("plan", []),
         f"evaluation every {config.eval_every}",
+        f"the best {trainer.measure}" if trainer.measure != "loss" else "",
         f"patience {config.patience}" if config.patience else "no early stopping",
         f"seed {config.seed}",
     ]
@@ -169,7 +170,7 @@ def _report(trainer: Trainer, job: Job, config: Any, net: Any, path: Path, displ
     counters = trainer.counters
     if counters.finished == "patience":
         display.say(f"stopped early after step {counters.step}: {counters.stale} evaluations without improvement")
-    best = job.loss_words(trainer.task, {"loss": counters.best or 0.0})
+    best = job.loss_words(trainer.task, {"loss": counters.best_loss, trainer.measure: counters.best or 0.0})
     display.say(f"validation  {best}, best at step {counters.best_step}")
     if (test := trainer.conclude()) is not None:
         display.say(f"test        {job.loss_words(trainer.task, test)}, with the weights of that step")

@@ -51,6 +51,10 @@ class TrainConfig(BaseModel):
     final: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(0.1, description="where it ends, as a fraction of --lr")
     clip: Annotated[FiniteFloat, Field(ge=0)] = Field(5.0, description="largest norm of the gradient; 0: no limit")
     patience: NonNegativeInt = Field(0, description="stop after so many evaluations without improvement; 0: do not")
+    best: str = Field(
+        "loss",
+        description="the measure of an evaluation that chooses the weights to keep: loss, accuracy, macro-f1, ...",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(1, description="of weights, dropout, samples and order")
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import CellwrightError
+from ..errors import CellwrightError, OptionError
 from . import checkpoint
 from .metrics import Metrics
 from .progress import Display
@@ -34,6 +34,9 @@ class Task(Protocol):
     unit: str  # what is counted: "character"
     quantity: str  # what the loss measures: "nats"
     per_step: int  # units per step
+    better: Mapping[
+        str, int
+    ]  # what `validate` measures and evaluations may be compared by; 1: more is better, -1: less
     reading: float  # seconds that `loss` has spent on getting the data so far
 
     @property
@@ -65,7 +68,8 @@ class Counters:
 
     steps: int  # the length of the training, which may differ from the one that it was started with
     step: int = 0
-    best: float | None = None  # lowest validation loss so far
+    best: float | None = None  # the best value so far of the measure that `--best` names
+    best_loss: float = 0.0  # validation loss of that evaluation
     best_step: int = 0
     stale: int = 0  # evaluations since then
     seconds: float = 0.0
@@ -99,6 +103,7 @@ class Trainer:
         self, task: Task, settings: Settings, display: Display, sample: Callable[[int], str | None] | None = None
     ) -> None:
         self.task, self.settings, self.display, self.sample = task, settings, display, sample
+        self.measure = _chosen(settings.best, task.better)
         self.counters = Counters(settings.steps)
         self._parameters = list(task.model.parameters())
         self._optimizer = torch.optim.Adam(self._parameters, lr=settings.lr, fused=True)
@@ -255,9 +260,10 @@ class Trainer:
         loss = found["loss"]
         if not math.isfinite(loss):
             self._diverged(step, f"validation loss {loss}")
-        better = counters.best is None or loss < counters.best
+        value = found[self.measure]
+        better = counters.best is None or self._rank(value, loss) > self._rank(counters.best, counters.best_loss)
         if better:
-            counters.best, counters.best_step, counters.stale = loss, step, 0
+            counters.best, counters.best_loss, counters.best_step, counters.stale = value, loss, step, 0
             self.run.save("best", checkpoint.weights(self.task.model), {"step": step, "loss": loss})
         else:
             counters.stale += 1
@@ -273,7 +279,8 @@ class Trainer:
             "best": counters.best,
         }
         others = "".join(f"  {name} {value:.4f}" for name, value in found.items() if name != "loss")
-        self.display.say(f"step {step}: validation {self._words(loss)}{others}{'  (best)' if better else ''}")
+        mark = f"  (best{'' if self.measure == 'loss' else ' ' + self.measure})" if better else ""
+        self.display.say(f"step {step}: validation {self._words(loss)}{others}{mark}")
         if self.sample is not None:
             self.task.model.eval()
             text = self.sample(step)
@@ -283,6 +290,10 @@ class Trainer:
         self._metrics.append({**record, "seconds": round(time.monotonic() - self._began, 3)})
         self.task.model.train()
         self._mark = (step, time.monotonic())
+
+    def _rank(self, value: float, loss: float) -> tuple[float, float]:
+        """How good an evaluation is: of equal ones that with the lower loss, and a value that is none comes last."""
+        return (-math.inf if math.isnan(value) else self.task.better[self.measure] * value), -loss
 
     def _save(self) -> None:
         """Write `last`; everything up to now is then safe."""
@@ -294,3 +305,11 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         return checkpoint.pack(self.task.model, self._optimizer, self.task.carried())
+
+
+def _chosen(spelled: str, measures: Mapping[str, int]) -> str:
+    """The measure that `--best` means. OptionError: there is none of this name."""
+    names = {name.lower().replace(" ", "-"): name for name in measures}
+    if spelled not in names:
+        raise OptionError(f"--best {spelled}: expected a measure of this training: {', '.join(names)}")
+    return names[spelled]

@@ -3,7 +3,7 @@
     config.json        format, package version, the settings and the digest of the text; as the run was started
     ... .json          what else the task needs to be used again (for text: vocabulary.json, cells.json)
     metrics.jsonl      one JSON object per line: training, evaluations, test
-    best.safetensors   the weights with the lowest validation loss
+    best.safetensors   the weights with the lowest validation loss, or the best of the measure that was asked for
     last.safetensors   the weights, optimizer, carried state and random state to go on with; the counters as metadata
 
 `last` and `best` hold the digests of the JSON files, and their own, so that a change of any file is noticed. `last`

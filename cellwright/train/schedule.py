@@ -36,6 +36,10 @@ class Settings(Protocol):
         """Evaluations without improvement before the training stops; 0: it does not."""
 
     @property
+    def best(self) -> str:
+        """The measure by which evaluations are compared, in small letters, with `-` for a space."""
+
+    @property
     def eval_every(self) -> int:
         """Steps between evaluations."""
 

@@ -43,6 +43,31 @@ def test_text(cli: Cli, tmp_path: Path, data: bytes | None, words: tuple[str, ..
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("task", ["charlm", "classify"])
+def test_a_full_disk(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    """A limit of the size of files stands for it: the system says no in the middle of a write in the same way."""
+    resource = pytest.importorskip("resource", reason="limits are of Unix")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    data = tmp_path / "data.csv"
+    data.write_text("text,label\n" + "".join(f"{'word ' * 20},{n % 2}\n" for n in range(20_000)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        found = cli("train", task, data, "--out", tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused(found, "do not fit", str(tmp_path / "temporary"), "0 MB", "TMPDIR")
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_no_folder_for_temporary_files(cli: Cli, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    refused(cli("train", "charlm", text, "--out", tmp_path / "run", *SMALL), "no temporary file", "TMPDIR")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_without_text(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "x.py").write_bytes(b"\0")

@@ -9,7 +9,7 @@ import cellwright
 from cellwright import Equations, Recurrent, tanh
 from cellwright.cells import GRU, LSTM, Elman
 from cellwright.nn import stepper
-from cellwright.tasks.charlm.job import CharModel
+from cellwright.tasks.charlm.model import CharModel
 
 
 class Normed(Equations):

@@ -8,10 +8,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from cellwright import DataError, OptionError
-from cellwright.tasks.charlm import job as charlm
+from cellwright.tasks.charlm import task as charlm
+from cellwright.tasks.charlm import text as text_module
 from cellwright.tasks.charlm.config import CharLMConfig
-from cellwright.tasks.charlm.job import CharLM, CharModel, definitions, evaluate
+from cellwright.tasks.charlm.job import CharLMJob
+from cellwright.tasks.charlm.model import CharModel, definitions
 from cellwright.tasks.charlm.state import flatten
+from cellwright.tasks.charlm.task import CharLM, evaluate
+from cellwright.tasks.charlm.text import Corpus
+from cellwright.tasks.data.tokens import vocabulary_of
 from cellwright.tasks.data.vocabulary import Vocabulary
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 30
@@ -28,7 +33,9 @@ def build(settings: CharLMConfig, text: str = TEXT) -> CharLM:
     model = CharModel(
         cells, len(vocabulary), embed=embed, tie=settings.tie, dropout=settings.dropout, **settings.wrappers
     )
-    return CharLM(settings, model, vocabulary, text)
+    corpus = Corpus()
+    corpus.add(text)
+    return CharLM(settings, model, vocabulary, corpus.close())
 
 
 def test_the_losses_are_those_of_the_same_model_in_torch() -> None:
@@ -49,6 +56,43 @@ def test_the_losses_are_those_of_the_same_model_in_torch() -> None:
         output, state = lstm(one_hot(rows[:-1], symbols).float(), state if k else None)
         expected = cross_entropy(linear(output).flatten(0, 1), rows[1:].flatten())
         torch.testing.assert_close(task.loss(step), expected)
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+@pytest.mark.parametrize("size", [5, 2**20])
+def test_the_parts_are_those_of_the_text_in_memory(level: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "_PIECE", size)
+    text, settings = "Ünder the sea, 日本 \r\n" * 90 + "a😀", config(level=level)
+    corpus = Corpus()
+    for k in range(0, len(text), 3):
+        corpus.add(text[k : k + 3])
+    corpus.close()
+    job = CharLMJob()
+    torch.manual_seed(1)
+    net = job.build(settings, job.learn(settings, corpus))
+    task = job.task(settings, net, corpus)
+    count = len(text.encode()) if level == "byte" else len(text)
+    last = count - round(count * 0.05)
+    middle = last - round(count * 0.05)
+    whole: Any = text.encode() if level == "byte" else text
+    parts = [whole[:middle], whole[middle:last], whole[last:]]
+    ids = [np.frombuffer(p, np.uint8) if level == "byte" else net.vocabulary.encode(p) for p in parts]
+    if level in ("word", "bpe"):
+        assert net.vocabulary.to_json() == vocabulary_of(parts[0], level, None).to_json()
+    for got, want in ((task.validation_ids, ids[1]), (task.test_ids, ids[2])):
+        assert got.dtype == want.dtype and got.tolist() == want.tolist()
+    length = (len(ids[0]) - 1) // 4
+    assert task.streams.chunks == length // 7
+    for k in range(task.streams.chunks):
+        rows = np.stack([ids[0][b * length + 7 * k : b * length + 7 * k + 8] for b in range(4)], 1).astype(np.int64)
+        x, y = task.streams(k)
+        assert x.tolist() == rows[:-1].tolist() and y.tolist() == rows[1:].tolist()
+        assert x.is_contiguous() and y.is_contiguous()
+    if level in ("word", "bpe"):
+        found = task.test()
+        assert found is not None
+        bits = found["loss"] / math.log(2) * len(ids[2]) / len(parts[2])
+        assert found["bits per character"] == pytest.approx(bits, rel=1e-12)
 
 
 def test_the_gradient_stops_at_the_beginning_of_a_chunk() -> None:

@@ -15,6 +15,16 @@ from cellwright.tasks.labels.dataset import IGNORE, Batches, Dataset, Encoding, 
 NAN = float("nan")
 
 
+def test_ragged_is_read_in_turn() -> None:
+    kept = Ragged(np.uint16)
+    for values in ([1, 2], [], [700]):
+        kept.append(np.array(values))
+    kept.extend(np.array([3, 4]))
+    kept.close()
+    assert [kept.read(i).tolist() for i in (2, 0, 1)] == [[700, 3, 4], [1, 2], []]
+    assert not isinstance(kept.read(0), np.memmap) and kept.read(0).dtype == np.uint16
+
+
 @pytest.mark.parametrize("width", [0, 3])
 def test_ragged_gives_back_what_it_was_given(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ragged, "_BUFFER", 50)

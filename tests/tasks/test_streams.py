@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwright.tasks.charlm.streams import IGNORE, Streams, evaluation_chunks, split
+from cellwright.tasks.charlm.streams import IGNORE, Streams, cuts, evaluation_chunks
 
 
 @given(st.integers(1, 7), st.integers(1, 9), st.integers(0, 200))
@@ -45,8 +45,6 @@ def test_evaluation_streams_are_nearly_equal() -> None:
 
 
 @pytest.mark.parametrize("parts", [(0.05, 0.05), (0.5, 0.0), (0.2, 0.3)])
-def test_split_keeps_the_order(parts: tuple[float, float]) -> None:
-    ids = np.arange(1000)
-    training, validation, test = split(ids, *parts)
-    assert np.concatenate([training, validation, test]).tolist() == ids.tolist()
-    assert (len(validation), len(test)) == (round(1000 * parts[0]), round(1000 * parts[1]))
+def test_the_last_symbols_are_for_validation_and_test(parts: tuple[float, float]) -> None:
+    middle, last = cuts(1000, *parts)
+    assert (last - middle, 1000 - last) == (round(1000 * parts[0]), round(1000 * parts[1]))

@@ -1,6 +1,7 @@
 """Words and byte pairs: what is cut is the text again, and the merges are those of a slow, plain search."""
 
 import json
+import re
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 
 from cellwright import RunError
-from cellwright.tasks.data.tokens import UNKNOWN, BytePairs, Words, learn_merges, vocabulary_from, vocabulary_of
+from cellwright.tasks.data import tokens
+from cellwright.tasks.data.merges import learn_merges
+from cellwright.tasks.data.tokens import UNKNOWN, BytePairs, Words, vocabulary_from, vocabulary_of
 
 TEXT = "the cat sat, the cat ran:\n\tthe  end of the cat\n" * 3 + "Straße 😀😀 über\r\n"
 TEXTS = st.text(st.sampled_from("ab c.\n\tä😀_0"), max_size=60)
@@ -66,8 +69,35 @@ def test_words() -> None:
     assert vocabulary.tokens == [UNKNOWN, " cat", "\n", " the", "the"]  # 9 times, 7, 6 and 6
     assert vocabulary.tokens[vocabulary.start] == "\n"
     assert vocabulary.decode(vocabulary.encode("a cat of the cat\n")) == " <unk> cat <unk> the cat\n"
-    assert vocabulary.unknown_bytes("a cat öf\n") == (1 + 1) + (4 + 1)  # "a", " öf"
+    assert vocabulary.unknown("a cat öf\n") == (2, (1 + 1) + (4 + 1))  # "a", " öf"
     assert Words.build("once only\n", 10).tokens == [UNKNOWN], "what comes once is unknown"
+
+
+@given(TEXTS, st.lists(st.integers(0, 60)), st.sampled_from(["char", "byte", "word", "bpe"]))
+def test_pieces_are_the_same_as_the_whole(text: str, places: list[int], level: str) -> None:
+    cuts = [0, *sorted(min(k, len(text)) for k in places), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(cuts)]
+    whole = vocabulary_of(text, level, 270 if level == "bpe" else 5 if level == "word" else None)
+    parts = vocabulary_of(pieces, level, 270 if level == "bpe" else 5 if level == "word" else None)
+    assert parts.to_json() == whole.to_json()
+    ids = [k for some in whole.encoded(iter(pieces)) for k in some.tolist()]
+    assert ids == whole.encode(text).tolist()
+    if isinstance(whole, Words):  # beside the tokens of the whole text
+        tokens = re.findall(r" ?\w+| ?[^\w\s]|\s", text)
+        assert ids == [whole.tokens.index(t) if t in whole.tokens[1:] else 0 for t in tokens]
+        unknown = [t for t in tokens if t not in whole.tokens[1:]]
+        assert whole.unknown(pieces) == (len(unknown), sum(len(t.encode()) + 1 for t in unknown))
+    if isinstance(whole, BytePairs):
+        chunks = re.findall(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s+", text)
+        assert whole.merges == plain_merges({t.encode(): n for t, n in Counter(chunks).items()}, 270 - 256)
+        assert ids == [k for t in chunks for k in whole.encode(t).tolist()]
+
+
+def test_what_words_are_made_of_is_forgotten_when_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = BytePairs.build(TEXT, 300)
+    want = vocabulary.encode(TEXT).tolist()
+    monkeypatch.setattr(tokens, "_REMEMBERED", 2)
+    assert BytePairs(vocabulary.merges, vocabulary.start).encode(TEXT).tolist() == want
 
 
 def test_byte_pairs_are_limited_and_stay_in_words() -> None:

@@ -58,6 +58,13 @@ def test_unknown_characters_are_counted_and_named() -> None:
     assert r"'\U0001f600' (1 time)" in message
 
 
+def test_unknown_characters_of_all_pieces_are_counted() -> None:
+    found = Vocabulary.build("abc").encoded(iter(["ab", "azzy", "b", "zy"]))
+    assert next(found).tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"'z' \(3 times\), 'y' \(2 times\)"):
+        next(found)
+
+
 @given(TEXT, TEXT)
 def test_exactly_the_unknown_characters_are_refused(text: str, other: str) -> None:
     vocabulary = Vocabulary.build(text)

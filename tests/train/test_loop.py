@@ -5,14 +5,14 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from cellwright import CellwrightError
+from cellwright import CellwrightError, OptionError
 from cellwright.train import loop
 from cellwright.train.loop import Trainer
 from cellwright.train.progress import Lines
@@ -29,6 +29,7 @@ class Settings:
     clip: float = 1.0
     patience: int = 0
     eval_every: int = 7
+    best: str = "loss"
 
 
 class Toy:
@@ -38,8 +39,9 @@ class Toy:
     quantity = "nats"
     per_step = 8
     reading = 0.0
+    better: ClassVar = {"loss": -1, "largest": -1, "Mean Hits": 1}
 
-    def __init__(self, poison: int = -1, validation: list[float] | None = None) -> None:
+    def __init__(self, poison: int = -1, validation: list[Any] | None = None) -> None:
         torch.manual_seed(1)
         self.model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 1))
         self.data = torch.randn(40, 8, 4)
@@ -62,7 +64,8 @@ class Toy:
     def validate(self) -> dict[str, float]:
         self.evaluations += 1
         if self.validation is not None:
-            return {"loss": self.validation[self.evaluations - 1]}
+            found = self.validation[self.evaluations - 1]
+            return found if isinstance(found, dict) else {"loss": found}
         self.model.eval()
         with torch.no_grad():
             error = self.model(self.data[-1]) - self.data[-1].sum(1, keepdim=True)
@@ -250,6 +253,63 @@ def test_the_best_weights_are_kept_and_the_test_is_theirs(tmp_path: Path) -> Non
     assert found.keys() == {"loss", "largest"}
     assert all(t.equal(best[name]) for name, t in task.model.state_dict().items())
     assert metrics(tmp_path / "run")[-1] == {"kind": "test", "step": 14, **found, "double": 2 * found["loss"]}
+
+
+def measured(*pairs: tuple[float, float]) -> list[Any]:
+    return [{"loss": loss, "Mean Hits": hits} for loss, hits in pairs]
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        (measured((3, 0.5), (1, 0.2), (2, 0.7), (1, 0.6)), 21),
+        (measured((3, 0.5), (1, 0.2), (2, 0.5), (2, 0.5)), 14 + 7),  # of equal ones, the first with the lowest loss
+        (measured((3, math.nan), (2, math.nan), (4, 0.0), (5, math.nan)), 21),
+        (measured((3, 0.9), (1, 0.2), (2, math.nan), (1, -math.inf)), 7),
+    ],
+)
+def test_another_measure_chooses_the_weights(tmp_path: Path, values: list[Any], step: int) -> None:
+    shown = Interruption()
+    run = trainer(tmp_path / "run", Settings(best="mean-hits"), Toy(validation=values), shown)
+    assert run.train()
+    counters = run.counters
+    chosen = values[step // 7 - 1]
+    assert (counters.best_step, counters.best, counters.best_loss) == (step, chosen["Mean Hits"], chosen["loss"])
+    assert run.run.load("best")[1] == {"step": step, "loss": chosen["loss"]}
+    said = shown._console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"step {step}: validation" in said and "(best Mean Hits)" in said and "(best)" not in said
+    lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "eval"]
+    assert lines[-1]["best"] == chosen["Mean Hits"]
+
+
+def test_early_stopping_follows_the_measure(tmp_path: Path) -> None:
+    values = measured((3, 0.1), (2, 0.4), (1, 0.3), (0.5, 0.2), (0.1, 0.9))
+    run = trainer(tmp_path / "run", Settings(steps=100, patience=2, best="mean-hits"), Toy(validation=values))
+    assert run.train()
+    assert (run.counters.finished, run.counters.step, run.counters.best_step) == ("patience", 28, 14)
+    # a score that is 0 at first is no reason to stop while the loss falls
+    values = measured(*((10 - k, 0.0) for k in range(6)), (11, 0.0), (11, 0.0))
+    run = trainer(tmp_path / "zero", Settings(steps=100, patience=2, best="mean-hits"), Toy(validation=values))
+    assert run.train()
+    assert (run.counters.step, run.counters.best_step) == (56, 42)
+
+
+@pytest.mark.parametrize("step", [5, 15, 20])
+def test_the_measure_goes_on_exactly(tmp_path: Path, step: int) -> None:
+    settings = Settings(best="largest")
+    assert trainer(tmp_path / "whole", settings).train()
+    stop = Interruption(step, lambda: signal.raise_signal(signal.SIGINT))
+    assert not trainer(tmp_path / "run", settings, display=stop).train()
+    assert trainer(tmp_path / "run", settings).train()
+    same(tmp_path / "run", tmp_path / "whole")
+    lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "eval"]
+    assert lines[-1]["best"] == min(line["largest"] for line in lines)
+
+
+def test_a_measure_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"--best hits: expected .*: loss, largest, mean-hits$"):
+        trainer(tmp_path / "run", Settings(best="hits"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_stops_early_and_says_why(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ..data.tokens import Symbols
 from .state import State
 
 if TYPE_CHECKING:
-    from .job import CharModel
+    from .model import CharModel
 
 TEMPERATURE = 0.8
 

@@ -1,14 +1,20 @@
-"""Ids cut into streams: for training in chunks with carried state, and for evaluation without a gap."""
+"""Ids cut into streams: for training in chunks with carried state, and for evaluation without a gap.
 
-from collections.abc import Iterator
-from typing import Any, TypeVar
+The ids are on the disk (`stored`), and a batch reads what it needs of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from torch import Tensor
 
-Piece = TypeVar("Piece", NDArray[Any], str)
+from ..data.ragged import Ragged
+from ..data.tokens import Symbols
+
 IGNORE = -100  # a target that does not count: cross_entropy's default
 
 
@@ -24,22 +30,31 @@ class Streams:
         length = (len(ids) - 1) // batch
         self.chunk = chunk
         self.chunks = length // chunk
-        rows = self.chunks * chunk + 1
-        # Time first, so that a chunk is one contiguous piece of memory.
-        self._ids = np.ascontiguousarray(np.stack([ids[b * length : b * length + rows] for b in range(batch)], axis=1))
+        rows, size = self.chunks * chunk + 1, ids.itemsize
+        # A view: the last row of a stream may be the first of the next one.
+        self._ids = as_strided(np.asarray(ids), (rows, batch), (size, length * size), writeable=False)
 
     def __call__(self, k: int) -> tuple[Tensor, Tensor]:
         """Input and target of chunk k, 0 <= k < chunks: int64 [T, B] each, the target one symbol later."""
         rows = self._ids[k * self.chunk : (k + 1) * self.chunk + 1]
-        ids = torch.from_numpy(rows.astype(np.int64))  # [T + 1, B]
+        ids = torch.from_numpy(rows.astype(np.int64, order="C"))  # [T + 1, B]
         return ids[:-1], ids[1:]
 
 
-def split(ids: Piece, validation: float, test: float) -> tuple[Piece, Piece, Piece]:
-    """Training, validation and test ids, or texts: contiguous pieces, the last two as fractions."""
-    last = len(ids) - round(len(ids) * test)
-    middle = last - round(len(ids) * validation)
-    return ids[:middle], ids[middle:last], ids[last:]
+def cuts(count: int, validation: float, test: float) -> tuple[int, int]:
+    """Where of so many ids or characters validation and test begin: they are the last ones, as fractions."""
+    last = count - round(count * test)
+    return last - round(count * validation), last
+
+
+def stored(vocabulary: Symbols, texts: Iterable[Iterable[str]]) -> Ragged:
+    """The ids of texts that come in pieces, on the disk, in the smallest dtype. DataError: as in `encode`."""
+    found = Ragged(vocabulary.dtype)
+    for pieces in texts:
+        found.append(np.empty(0, vocabulary.dtype))
+        for ids in vocabulary.encoded(pieces):
+            found.extend(ids)
+    return found.close()
 
 
 def evaluation_chunks(ids: NDArray[Any], streams: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:

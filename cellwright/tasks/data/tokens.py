@@ -9,23 +9,29 @@ import heapq
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import RunError
-from .vocabulary import Vocabulary
+from .merges import BYTES, TWICE, Pair, learn_merges, replaced
+from .vocabulary import Text, Vocabulary, joined, pieces_of, smallest
 
 UNKNOWN = " <unk>"  # with a space, as most words have one before them
 LIMITS = {"word": 10_000, "bpe": 2_000}  # symbols, where nothing else is asked for
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 _CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s+")
-_BYTES = 256
-_TWICE = 2  # what comes once says nothing about how it is used, and leaves something to be unknown
-Pair = tuple[int, int]
+_REMEMBERED = 2**18  # words of which it is remembered what they are made of
+
+
+class _Known(dict[str, int]):
+    """The ids of words."""
+
+    def __missing__(self, word: str) -> int:
+        return 0
 
 
 class Words:
@@ -39,13 +45,14 @@ class Words:
     def __init__(self, tokens: Iterable[str], start: int) -> None:
         self.tokens = [UNKNOWN, *tokens]
         self.start = start
-        self._ids = {token: k for k, token in enumerate(self.tokens)}
+        self._ids = _Known({token: k for k, token in enumerate(self.tokens)})
 
     @classmethod
-    def build(cls, text: str, limit: int) -> "Words":
+    def build(cls, text: Text, limit: int) -> "Words":
         """The most frequent tokens of a text that come twice at least, in all `limit` symbols with <unk>."""
-        counts = Counter(_WORD.findall(text))
-        known = sorted((t for t in counts if counts[t] >= _TWICE), key=lambda t: (-counts[t], t))[: limit - 1]
+        counts = _counted(_WORD, text)
+        often = (t for t in counts if counts[t] >= TWICE)
+        known = heapq.nsmallest(limit - 1, often, key=lambda t: (-counts[t], t))
         made = cls(known, 0)
         made.start = made._ids.get("\n", min(1, len(known)))
         return made
@@ -53,13 +60,27 @@ class Words:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def dtype(self) -> Any:
+        """The smallest one for its ids."""
+        return smallest(len(self))
+
     def encode(self, text: str, what: str = "the text") -> NDArray[Any]:
         """The ids of a text, [N]."""
-        return np.array([self._ids.get(token, 0) for token in _WORD.findall(text)], _dtype(len(self)))
+        return joined(self.encoded((text,), what), self.dtype)
 
-    def unknown_bytes(self, text: str) -> int:
-        """What it takes to spell the unknown words of a text: their bytes in UTF-8, and one for the end of each."""
-        return sum(len(token.encode()) + 1 for token in _WORD.findall(text) if token not in self._ids)
+    def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
+        """The ids of a text that comes in pieces, some at a time."""
+        for found in _cut(_WORD, pieces):
+            yield np.fromiter(map(self._ids.__getitem__, found), self.dtype, len(found))
+
+    def unknown(self, text: Text) -> tuple[int, int]:
+        """How many words of a text are unknown, and what it takes to spell them: their bytes, and one for each end."""
+        count = spelled = 0
+        for found in _cut(_WORD, pieces_of(text)):
+            new = [token for token in found if not self._ids[token]]
+            count, spelled = count + len(new), spelled + sum(len(token.encode()) + 1 for token in new)
+        return count, spelled
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids."""
@@ -85,45 +106,59 @@ class BytePairs:
     def __init__(self, merges: Iterable[Pair], start: int) -> None:
         self.merges = list(merges)
         self.start = start
-        self.pieces = [bytes((k,)) for k in range(_BYTES)]
+        self.pieces = [bytes((k,)) for k in range(BYTES)]
         for left, right in self.merges:
             self.pieces.append(self.pieces[left] + self.pieces[right])
-        self._ranks = {pair: _BYTES + k for k, pair in enumerate(self.merges)}
-        self._known: dict[str, list[int]] = {}
+        self._ranks = {pair: BYTES + k for k, pair in enumerate(self.merges)}
+        self._spelled = _Spelled(self)
 
     @classmethod
-    def build(cls, text: str, limit: int) -> "BytePairs":
+    def build(cls, text: Text, limit: int) -> "BytePairs":
         """Merges from a text, one after the other the most frequent pair, until there are `limit` symbols."""
-        counts = Counter(_CHUNK.findall(text))
-        words = {_raw(chunk): count for chunk, count in counts.items()}
-        most = Counter[int]()
-        for word, count in words.items():
-            for byte in word:
-                most[byte] += count
+        return cls.of(_counted(_CHUNK, text), limit)
+
+    @classmethod
+    def of(cls, counts: "Counter[str]", limit: int) -> "BytePairs":
+        """The same from how often each word comes; it takes the counts out of memory."""
+        words: dict[bytes, int] = {}
+        while counts:
+            chunk, count = counts.popitem()
+            words[_raw(chunk)] = count
         newline = ord("\n")
-        start = newline if newline in most else min(most, key=lambda b: (-most[b], b), default=newline)
-        return cls(learn_merges(words, limit - _BYTES), start)
+        start = newline
+        if not any(newline in word for word in words):
+            most = Counter[int]()
+            for word, count in words.items():
+                for byte in word:
+                    most[byte] += count
+            start = min(most, key=lambda b: (-most[b], b), default=newline)
+        return cls(learn_merges(words, limit - BYTES), start)
 
     def __len__(self) -> int:
         return len(self.pieces)
 
+    @property
+    def dtype(self) -> Any:
+        """The smallest one for its ids."""
+        return smallest(len(self))
+
     def encode(self, text: str, what: str = "the text") -> NDArray[Any]:
         """The ids of a text, [N]; bytes of a command line that are not UTF-8 stay what they are."""
-        found: list[int] = []
-        for chunk in _CHUNK.findall(text):
-            if chunk not in self._known:
-                self._known[chunk] = self._merged(list(_raw(chunk)))
-            found += self._known[chunk]
-        return np.array(found, _dtype(len(self)))
+        return joined(self.encoded((text,), what), self.dtype)
 
-    def _merged(self, ids: list[int]) -> list[int]:
-        """The earliest merges first."""
-        none = len(self)
+    def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
+        """The ids of a text that comes in pieces, some at a time."""
+        for found in _cut(_CHUNK, pieces):
+            yield np.fromiter(chain.from_iterable(map(self._spelled.__getitem__, found)), self.dtype)
+
+    def spell(self, word: str) -> list[int]:
+        """The ids of one word: the earliest merges first."""
+        ids, none = list(_raw(word)), len(self)
         while len(ids) > 1:
             new = min(self._ranks.get(pair, none) for pair in pairwise(ids))
             if new == none:
                 break
-            ids = _replaced(ids, self.merges[new - _BYTES], new)
+            ids = replaced(ids, self.merges[new - BYTES], new)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -137,6 +172,20 @@ class BytePairs:
     def to_json(self) -> dict[str, Any]:
         """Pure data: what `vocabulary_from` reads."""
         return {"level": self.level, "merges": [list(pair) for pair in self.merges], "start": self.start}
+
+
+class _Spelled(dict[str, list[int]]):
+    """What words are made of, as far as it is remembered."""
+
+    def __init__(self, pairs: BytePairs) -> None:
+        super().__init__()
+        self._pairs = pairs
+
+    def __missing__(self, word: str) -> list[int]:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        found = self[word] = self._pairs.spell(word)
+        return found
 
 
 class TokenDecoder:
@@ -157,7 +206,7 @@ class TokenDecoder:
 Symbols = Vocabulary | Words | BytePairs
 
 
-def vocabulary_of(text: str, level: str, limit: int | None) -> Symbols:
+def vocabulary_of(text: Text, level: str, limit: int | None) -> Symbols:
     """The symbols of a text at a level. Words and pieces: at most `limit`, or what `LIMITS` says."""
     if level == "word":
         return Words.build(text, limit or LIMITS[level])
@@ -178,66 +227,31 @@ def vocabulary_from(data: Mapping[str, Any]) -> Symbols:
         sound = sound and all(isinstance(t, str) and t for t in held) and len({UNKNOWN, *held}) == len(held) + 1
     else:
         sound = sound and all(
-            isinstance(p, list) and len(p) == 2 and all(type(x) is int and 0 <= x < _BYTES + k for x in p)
+            isinstance(p, list) and len(p) == 2 and all(type(x) is int and 0 <= x < BYTES + k for x in p)
             for k, p in enumerate(held)
         )
-    if not sound or not 0 <= start < len(held) + (1 if level == "word" else _BYTES):
+    if not sound or not 0 <= start < len(held) + (1 if level == "word" else BYTES):
         raise RunError(f"the vocabulary of the level {level} is not one: {json.dumps(data, default=str)[:60]} ...")
     return Words(held, start) if level == "word" else BytePairs([(a, b) for a, b in held], start)
 
 
-def learn_merges(words: Mapping[bytes, int], most: int) -> list[Pair]:
-    """At most so many merges, from words and how often they come; of equally frequent pairs the smaller one first."""
-    ids = [list(word) for word in words]
-    counts = list(words.values())
-    pairs: Counter[Pair] = Counter()
-    places: dict[Pair, set[int]] = {}
-    for k, word in enumerate(ids):
-        for pair in pairwise(word):
-            pairs[pair] += counts[k]
-            places.setdefault(pair, set()).add(k)
-    heap = [(-count, pair) for pair, count in pairs.items()]
-    heapq.heapify(heap)
-    merges: list[Pair] = []
-    while heap and len(merges) < most:
-        count, pair = heapq.heappop(heap)
-        if pairs[pair] != -count:
-            continue  # it has another count by now, and another place in the heap
-        if -count < _TWICE:
-            break
-        changed: set[Pair] = set()
-        for k in places.pop(pair):
-            new = _replaced(ids[k], pair, _BYTES + len(merges))
-            for sign, word in ((-1, ids[k]), (1, new)):
-                for one in pairwise(word):
-                    pairs[one] += sign * counts[k]
-                    changed.add(one)
-            for one in pairwise(new):
-                places.setdefault(one, set()).add(k)
-            ids[k] = new
-        merges.append(pair)
-        for one in changed:
-            if pairs[one] > 0:
-                heapq.heappush(heap, (-pairs[one], one))
-    return merges
+def _cut(pattern: "re.Pattern[str]", pieces: Iterable[str]) -> Iterator[list[str]]:
+    """The tokens of a text that comes in pieces, as if it came in one: the last one of a piece may go on."""
+    rest = ""
+    for piece in pieces:
+        found = pattern.findall(rest + piece)
+        rest = found.pop() if found else ""
+        yield found
+    yield [rest] if rest else []
 
 
-def _replaced(ids: list[int], pair: Pair, new: int) -> list[int]:
-    """The ids with `new` in place of each pair, from the left."""
-    found, k = [], 0
-    while k < len(ids):
-        if k + 1 < len(ids) and ids[k] == pair[0] and ids[k + 1] == pair[1]:
-            found.append(new)
-            k += 2
-        else:
-            found.append(ids[k])
-            k += 1
-    return found
+def _counted(pattern: "re.Pattern[str]", text: Text) -> "Counter[str]":
+    """How often each token of a text comes."""
+    counts: Counter[str] = Counter()
+    for found in _cut(pattern, pieces_of(text)):
+        counts.update(found)
+    return counts
 
 
 def _raw(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _dtype(size: int) -> Any:
-    return np.min_scalar_type(max(size - 1, 0))

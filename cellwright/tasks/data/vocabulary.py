@@ -2,7 +2,7 @@
 
 import codecs
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import DataError, RunError
 
 Level = Literal["char", "byte"]
+Text = str | Iterable[str]  # a text, or its pieces one after the other
 _NAMED = 5  # how many unknown characters an error names
 
 
@@ -27,15 +28,19 @@ class Vocabulary:
         self.start = start
         points = _points(symbols) if level == "char" else np.arange(256, dtype=np.uint32)
         self._size = len(points)
-        self._dtype = np.min_scalar_type(max(self._size - 1, 0))
+        self.dtype = smallest(self._size)
         # One entry more than the largest code point: everything above it falls on that entry and is unknown.
         self._table = np.full(int(points.max(initial=0)) + 2, -1, dtype=np.int32)
         self._table[points] = np.arange(self._size, dtype=np.int32)
 
     @classmethod
-    def build(cls, text: str, level: Level = "char") -> "Vocabulary":
+    def build(cls, text: Text, level: Level = "char") -> "Vocabulary":
         """The vocabulary of a text, which begins after a newline if it has one, else after its most frequent symbol."""
-        counts = np.bincount(_points(text) if level == "char" else _bytes(text), minlength=256)
+        counts = np.zeros(256, np.int64)
+        for piece in pieces_of(text):
+            found = np.bincount(_points(piece) if level == "char" else _bytes(piece), minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
         present = np.flatnonzero(counts)
         symbols = "".join(map(chr, present.tolist())) if level == "char" else ""
         first = ord("\n") if counts[ord("\n")] else int(counts.argmax())
@@ -49,12 +54,23 @@ class Vocabulary:
 
         DataError: a character without an id; `what` names the text in it.
         """
-        if self.level == "byte":
-            return np.array(_bytes(text))
-        ids = self._table[np.minimum(_points(text), len(self._table) - 1)]
-        if ids.size and ids.min() < 0:
-            raise DataError(self._unknown(text, what))
-        return np.array(ids, dtype=self._dtype)
+        return joined(self.encoded((text,), what), self.dtype)
+
+    def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
+        """The ids of a text that comes in pieces, some at a time. DataError, at its end: as in `encode`."""
+        unknown: Counter[str] = Counter()
+        known = set(self.symbols)
+        for piece in pieces:
+            if self.level == "byte":
+                yield np.array(_bytes(piece))
+                continue
+            ids = self._table.take(_points(piece), mode="clip")
+            if ids.size and ids.min() < 0:
+                unknown.update(c for c in piece if c not in known)
+            if not unknown:
+                yield ids.astype(self.dtype)
+        if unknown:
+            raise DataError(self._unknown(unknown, what))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
@@ -85,10 +101,9 @@ class Vocabulary:
             )
         return vocabulary
 
-    def _unknown(self, text: str, what: str) -> str:
-        """The sentence about the characters of a text that have no id."""
-        known = set(self.symbols)
-        counts = Counter(c for c in text if c not in known).most_common()
+    def _unknown(self, found: "Counter[str]", what: str) -> str:
+        """The sentence about the characters of a text that have no id, and how often they come."""
+        counts = found.most_common()
         named = ", ".join(f"{c!a} ({n} time{'s' if n > 1 else ''})" for c, n in counts[:_NAMED])
         more = f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
         return (
@@ -111,6 +126,21 @@ class Decoder:
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that was cut, else nothing."""
         return "" if self._utf8 is None else self._utf8.decode(b"", final=True)
+
+
+def pieces_of(text: Text) -> Iterable[str]:
+    """The pieces of a text."""
+    return (text,) if isinstance(text, str) else text
+
+
+def joined(parts: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    """Ids that came some at a time."""
+    return np.concatenate([np.empty(0, dtype), *parts])
+
+
+def smallest(size: int) -> Any:
+    """The smallest unsigned dtype for so many ids."""
+    return np.min_scalar_type(max(size - 1, 0))
 
 
 def _points(text: str) -> NDArray[np.uint32]:

@@ -12,7 +12,7 @@ of the seasonal naive forecast one season back, so that series of all sizes coun
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -109,6 +109,7 @@ class ForecastTask:
 
     unit = "value"
     quantity = "scaled quantile loss"
+    better: ClassVar = {"loss": -1, "MAE": -1, "RMSE": -1, "MASE": -1, "pinball": -1}
 
     def __init__(self, config: ForecastConfig, net: Net, windows: Windows) -> None:
         self.net, self.model, self.windows = net, net.model, windows

@@ -122,6 +122,11 @@ class Judgement:
             self.spans.add(truth, guess)
 
     @property
+    def better(self) -> dict[str, int]:
+        """What is measured; 1: more is better, -1: less."""
+        return {"loss": -1, "accuracy": 1, "macro F1": 1, **({} if self.spans is None else {"span F1": 1})}
+
+    @property
     def measured(self) -> dict[str, float]:
         """By name, the loss first."""
         spans = {} if self.spans is None else {"span F1": self.spans.f1}
@@ -147,6 +152,7 @@ class LabelTask:
         self.order = Order(indices, data.inputs.lengths[indices], config.batch, config.seed)
         labels = int(data.targets.lengths[indices].sum())
         self.per_step = max(1, round(labels / self.order.batches))
+        self.better = net.judgement().better
         self.judged: Any = None  # the judgement of the last evaluation
         self.reading = 0.0
         self._weight = None

@@ -10,7 +10,7 @@ part of a tune's. The code of Bai et al. leaves it out: that number is given bes
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -110,6 +110,7 @@ class MusicTask:
 
     unit = "step"
     quantity = "nats"
+    better: ClassVar = {"loss": -1, "accuracy": 1, WITHOUT_FIRST: -1}
 
     def __init__(self, config: MusicConfig, net: Net, data: Rolls) -> None:
         self.net, self.model, self.data = net, net.model, data

@@ -75,6 +75,7 @@ class ProbeTask:
     def __init__(self, config: ProbeConfig, net: Net) -> None:
         self.net, self.model, self.problem, self._config = net, net.model, net.problem, config
         self.unit, self.quantity = self.problem.unit, self.problem.quantity
+        self.better = {"loss": -1, **dict.fromkeys(self.problem.shares, 1)}
         some = drawn(self.problem, VALIDATION, _FIXED, 0, _AT_ONCE)
         self.per_step = round(config.batch * int(self.problem.asked(some).sum()) / _AT_ONCE)
         self.reading = 0.0

@@ -35,6 +35,7 @@ class Problem(ABC):
     outputs: ClassVar[int]
     unit: ClassVar[str]
     quantity: ClassVar[str] = "nats"
+    shares: ClassVar[tuple[str, ...]]  # the names of what else is measured
     usual: ClassVar[int] = 0  # the length, if none is given; 0: the problem has none
     least: ClassVar[int] = 1
 
@@ -60,7 +61,7 @@ class Problem(ABC):
 
     @abstractmethod
     def measured(self, output: Tensor, drawn: Drawn) -> dict[str, Tensor]:
-        """What else is measured, by name: one number between 0 and 1 for each case, whose mean counts."""
+        """What else is measured, by the names of `shares`: a number from 0 to 1 for each case, whose mean counts."""
 
     def hardest(self, drawn: Drawn) -> Tensor:
         """The steps [B] whose answers need the longest memory: the last ones."""
@@ -76,6 +77,7 @@ class Adding(Problem):
     """
 
     inputs, outputs, unit, quantity, usual, least = 2, 1, "sequence", "squared error", 100, 2
+    shares = ("right",)
 
     def draw(self, chance: np.random.Generator, count: int) -> Drawn:
         """Numbers and marks [T, B, 2]."""
@@ -117,6 +119,7 @@ class Copy(Problem):
     """
 
     inputs, outputs, unit, usual = 10, 9, "symbol", 100
+    shares = ("copied",)
     symbols: ClassVar[int] = 10
 
     def draw(self, chance: np.random.Generator, count: int) -> Drawn:
@@ -147,6 +150,7 @@ class Parity(Problem):
     """
 
     inputs, outputs, unit, usual = 2, 2, "sequence", 20
+    shares = ("accuracy",)
 
     def draw(self, chance: np.random.Generator, count: int) -> Drawn:
         """Bits [T, B]."""
@@ -191,6 +195,7 @@ class Reber(Problem):
     """
 
     inputs, outputs, unit = 7, 7, "symbol"
+    shares = ("allowed", "embedded")
 
     def draw(self, chance: np.random.Generator, count: int) -> Drawn:
         """Symbols [T, B] with the longest string's T."""

@@ -38,6 +38,11 @@ class SequencesConfig(TrainConfig):
     eval_every: PositiveInt | None = Field(
         None, description="steps between evaluations; else once per epoch or 40 in all"
     )
+    best: str = Field(
+        "loss",
+        description="the measure of an evaluation that chooses the weights to keep: loss, bleu, exact, chrf or "
+        "cider-d; these are scores of at most 500 texts, written greedily",
+    )
     patience: NonNegativeInt = Field(8, description="stop after so many evaluations without improvement; 0: do not")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...cells import find
+from ...errors import OptionError
 from ...lang import Definition
 from ...nn import Recurrent
 from ...topologies import Attention, BahdanauAttention, Decoder, EncoderDecoder, LuongAttention
@@ -24,7 +25,7 @@ from ..data.order import Order, by_length
 from ..data.parts import TEST, TRAINING, VALIDATION
 from .config import SequencesConfig
 from .dataset import Batches, Pairs
-from .scores import scored
+from .scores import ABSENT, known_scores, scored
 from .symbols import NEVER_WRITTEN, join
 
 _JUDGED = 500  # texts that are written in an evaluation during the training
@@ -148,6 +149,9 @@ class PairTask:
 
     def __init__(self, config: SequencesConfig, net: Net, data: Pairs, scores: Sequence[str]) -> None:
         self.config, self.net, self.model, self.data, self._scores = config, net, net.model, data, scores
+        self.better = {"loss": -1, **dict.fromkeys(known_scores(scores), 1)}
+        if config.best in [name.lower() for name in scores if name not in self.better]:
+            raise OptionError(f"--best {config.best}: {ABSENT}")
         self.batches = net.batches(data)
         pairs = data.pairs(TRAINING)
         assert data.sources is not None

@@ -46,7 +46,12 @@ def scored(texts: Sequence[str], references: References, names: Sequence[str], t
         "chrF": lambda: chrf(texts, references),
         "CIDEr-D": lambda: cider_d(texts, references),
     }
-    return {name: ways[name]() for name in names if there() or name not in ("BLEU", "chrF")}
+    return {name: ways[name]() for name in known_scores(names)}
+
+
+def known_scores(names: Sequence[str]) -> list[str]:
+    """Of these names those that need nothing that is not installed; more is better in all of them."""
+    return [name for name in names if there() or name not in ("BLEU", "chrF")]
 
 
 def _streams(references: References) -> Any:

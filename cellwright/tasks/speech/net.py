@@ -6,7 +6,7 @@ p_t = softmax(V h_t + c), of the blank and each symbol (CTC); or one p = softmax
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ class TextJudgement:
     Rates are edits (Levenshtein 1966: symbols put in, left out, or replaced) of all texts, per character (CER) or word
     (WER) of all transcripts, spaces included: they may exceed 1.
     """
+
+    better: ClassVar = {"loss": -1, "CER": -1, "WER": -1, "accuracy": 1}
 
     def __init__(self, net: SpeechNet) -> None:
         from rapidfuzz.distance.Levenshtein import distance

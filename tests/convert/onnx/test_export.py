@@ -24,7 +24,7 @@ from cellwright import (
     use_target,
 )
 from cellwright.convert import to_onnx
-from cellwright.tasks.charlm.job import CharModel
+from cellwright.tasks.charlm.model import CharModel
 from tests.convert.onnx.models import KINDS, Mine, groups, initial, layer_dtype, session
 from tests.random_cells import random_cell
 
