@@ -6,7 +6,7 @@ used for training (autograd is), but proves the plan that faster targets compile
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from ..lang.grad import WeightGradient
 from ..lang.graph import ONE, Graph, Param
 from ..lang.plan import Plan, Product, Stage, stages
+from .attention import Memory
 
 Value = Tensor | float
 
@@ -68,6 +69,8 @@ class Step:
     """Evaluates nodes of `graph`: `values` holds what has been computed so far, by node.
 
     `like` gives dtype and device of constants; `lead` the leading sizes of a full value: (T, B), or (B,) in a step.
+    `memory` is what look-ups read. Of the last one, `attended` are the weights [S, B]; on the way back, `seed` is the
+    gradient of these, and `shares` are the gradients of the memory.
     """
 
     graph: Graph
@@ -76,6 +79,10 @@ class Step:
     values: dict[int, Value]
     like: Tensor
     lead: tuple[int, ...]
+    memory: Memory | None = None
+    attended: Tensor | None = None
+    seed: Tensor | None = None
+    shares: dict[str, Tensor] = field(default_factory=dict)
 
     def rows(self, name: str, parts: tuple[str, ...]) -> Tensor:
         """The rows of some slices of a weight; the tensor itself when these are all, in order."""
@@ -88,9 +95,11 @@ class Step:
         return torch.cat([weight.narrow(0, a, n) for a, n in spans])
 
     def stage(self, stage: Stage) -> None:
-        """A product, then the operations that follow it."""
+        """A product or a look-up, then the operations that follow it."""
         if stage.product:
             self.product(stage.product)
+        if stage.lookup is not None:
+            self.look_up(stage.lookup)
         for i in stage.nodes:
             node = self.graph.nodes[i]
             args = [self.values[a] for a in node.args]
@@ -117,6 +126,15 @@ class Step:
             result = result if bias is None else result + bias
         sizes = [self.graph.sizes[self.graph.nodes[i].size] for i in p.results]
         self.values.update(zip(p.results, torch.split(result, sizes, -1), strict=True))
+
+    def look_up(self, i: int) -> None:
+        """One look into the memory, or its way back."""
+        *g, query = (self.row(a, self.graph.sizes[self.graph.nodes[a].size]) for a in self.graph.nodes[i].args)
+        assert self.memory is not None
+        if g:
+            self.values[i], self.shares = self.memory.back(query, g[0], self.seed)
+        else:
+            self.values[i], self.attended = self.memory.look(query)
 
     def row(self, i: int, units: int) -> Tensor:
         """A value as rows of units, [..., B, units], where a constant or a weight vector may stand for it."""
@@ -150,10 +168,12 @@ def beside_products(graph: Graph, x: int) -> bool:
 
 @dataclass(frozen=True)
 class Record:
-    """What a run leaves: `states` after every step, [B, units], by name; `nodes`, other values that were asked for."""
+    """What a run leaves: `states` after every step, [B, units], by name; `nodes`, other values that were asked for;
+    `attended`, the weights [B, S] of a look-up at every step."""
 
     states: dict[str, list[Tensor]]
     nodes: dict[int, list[Tensor]]
+    attended: list[Tensor] = field(default_factory=list)
 
 
 def run(
@@ -163,6 +183,7 @@ def run(
     state: dict[str, Tensor],
     reverse: bool = False,
     record: tuple[int, ...] = (),
+    memory: Memory | None = None,
 ) -> Record:
     """The forward loop: the states after every step, in order of time.
 
@@ -173,10 +194,12 @@ def run(
         state: the state before the first step, [B, units] each.
         reverse: go from the last step to the first.
         record: further nodes to keep, such as those that the backward plan saves.
+        memory: for equations that look into one.
     """
     definition, forward = plan.definition, plan.forward
     graph = definition.graph
     step = begin(plan, graph, weights, inputs, next(iter(state.values())))
+    step.memory = memory
     for stage in forward.hoisted:
         step.stage(stage)
     T, batch = step.lead
@@ -186,6 +209,7 @@ def run(
     leaves = graph.find("state")
     states: dict[str, list[Tensor]] = {name: [] for name in definition.states}
     nodes: dict[int, list[Tensor]] = {i: [] for i in record}
+    attended: list[Tensor] = []
     step.lead = (batch,)
     for t in reversed(range(T)) if reverse else range(T):
         step.values |= {i: values[t] for i, values in per_step.items()}
@@ -199,17 +223,21 @@ def run(
             states[name].append(state[name])
         for i in record:
             nodes[i].append(step.row(i, graph.sizes[graph.nodes[i].size]))
+        if step.attended is not None:
+            attended.append(step.attended.t())
     order = slice(None, None, -1 if reverse else 1)
-    return Record({k: v[order] for k, v in states.items()}, {k: v[order] for k, v in nodes.items()})
+    return Record({k: v[order] for k, v in states.items()}, {k: v[order] for k, v in nodes.items()}, attended[order])
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients by name: of the inputs [T, B, ...], of the state before the first step, and of the weights."""
+    """Gradients by name: of the inputs [T, B, ...], of the state before the first step, of the weights, and of the
+    tensors of a memory."""
 
     inputs: dict[str, Tensor]
     states: dict[str, Tensor]
     weights: dict[str, Tensor]
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 def run_back(
@@ -220,14 +248,18 @@ def run_back(
     done: Record,
     gradients: dict[str, Tensor],
     reverse: bool = False,
+    memory: Memory | None = None,
+    attended: Tensor | None = None,
 ) -> Gradients:
     """Carry out the backward plan: `gradients` of every state after every step, [T, B, units], to all gradients.
 
-    `done` is what `run` left, with `record=plan.backward.saved`.
+    `done` is what `run` left, with `record=plan.backward.saved`; `attended` is the gradient of its `attended`.
     """
     definition, backward, gradient = plan.definition, plan.backward, plan.gradient
     graph, known = gradient.graph, len(definition.graph.nodes)
     step = begin(plan, graph, weights, inputs, next(iter(state.values())))
+    step.memory = memory
+    into_memory = {} if memory is None else {name: torch.zeros_like(v) for name, v in memory.tensors.items()}
     T, batch = step.lead
     whole = {i: step.values[i] for i in graph.find("input").values()}
     recompute = stages(graph, backward.recomputed)
@@ -248,8 +280,11 @@ def run_back(
             step.values[definition.results[name]] = done.states[name][t]
             step.values[seeds[name]] = gradients[name][t] + carried[name]
         step.values |= {i: v[t] for i, v in done.nodes.items()}
+        step.seed = None if attended is None else attended[t].t()
         for stage in (*recompute, *backward.loop):
             step.stage(stage)
+        for name, share in step.shares.items():
+            into_memory[name] += share
         for name, i in gradient.states.items():
             units = definition.state_size(name)
             carried[name] = torch.zeros_like(state[name]) if i is None else step.row(i, units)
@@ -261,7 +296,7 @@ def run_back(
     for stage in backward.after:
         step.stage(stage)
     into = {n: step.row(i, graph.sizes[graph.nodes[i].size]) for n, i in gradient.inputs.items() if i is not None}
-    return Gradients(into, carried, _weight_gradients(step, backward.weights))
+    return Gradients(into, carried, _weight_gradients(step, backward.weights), into_memory)
 
 
 def _weight_gradients(step: Step, shares: tuple[WeightGradient, ...]) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from .masks import with_reset, with_valid
 from .ops import OPS
 from .plan import Plan
 from .rewrites import (
+    QUERY,
+    with_attention,
     with_expected_zoneout,
     with_initial_state,
     with_layer_norm,
@@ -19,6 +21,7 @@ from .rewrites import (
 __all__ = [
     "ACTIVATIONS",
     "OPS",
+    "QUERY",
     "Definition",
     "Equations",
     "Graph",
@@ -26,6 +29,7 @@ __all__ = [
     "Param",
     "Plan",
     "check",
+    "with_attention",
     "with_expected_zoneout",
     "with_initial_state",
     "with_layer_norm",

@@ -2,7 +2,8 @@
 
 The forward nodes keep their numbers. For each state there is a leaf "grad", the gradient of its next value; the
 results are the gradients of the inputs and of the states of the step before. Gradients of weights are not nodes: they
-are sums over all steps and rows, so they are listed as pairs that one product after the loop turns into weights.
+are sums over all steps and rows, so they are listed as pairs that one product after the loop turns into weights. The
+gradient of a memory is left by the nodes `attend_t`.
 """
 
 from collections import defaultdict
@@ -76,6 +77,10 @@ def differentiate(definition: Definition) -> Gradient:
             share(node.name, node.part, g, source)
             if node.bias:
                 share(node.bias, node.part, g)
+        elif node.op == "attend":
+            (query,) = node.args
+            turned_back = Node("attend_t", (g.index, query), forward.nodes[query].size, node.name, node.part)
+            receive(query, Symbol(graph, graph.add(turned_back)))
         elif node.op == "param":
             share(node.name, node.part, g)
         elif node.op in OPS:

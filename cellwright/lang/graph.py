@@ -18,6 +18,11 @@ LEAVES = ("input", "state", "param", "const", "count", "grad")
 # Dense products: rows `part` of the matrix `name`, times the argument, plus the same rows of `bias`; and transposed,
 # where `part` names the rows that meet each argument.
 PRODUCTS = ("linear", "linear_t")
+# A look into a memory that is the same at all steps, and the way back. `attend` takes a query to a context, with the
+# score `part`; `attend_t` takes the gradient of the context and the query to that of the query, and leaves a share of
+# the gradient of the memory. What a memory is: `emit/attention.py`.
+LOOKUPS = ("attend", "attend_t")
+SCORES = ("additive", "dot")
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,9 @@ def check(graph: Graph, params: dict[str, Param], results: Iterable[int] = ()) -
             _check_leaf(graph, params, i, fail)
         elif node.op in PRODUCTS:
             _check_product(graph, params, i, sizes, fail)
+        elif node.op in LOOKUPS:
+            if len(sizes) != LOOKUPS.index(node.op) + 1 or ONE in (node.size, *sizes) or node.part not in SCORES:
+                fail(i, f"it takes vectors and one of the scores {', '.join(SCORES)}")
         elif node.op in OPS:
             op = OPS[node.op]
             if len(sizes) != op.arity:
@@ -205,7 +213,8 @@ def check_cell(graph: Graph, params: dict[str, Param], states: dict[str, str], r
         need(graph.same_size(graph.nodes[i].size, states[state]), f"the next {state} has another size than {state}")
     inputs = {n.name: n.size for n in graph.nodes if n.op == "input"}
     need(inputs.get("x") == "input_size", "its input x has another size than input_size")
-    need(not any(n.op in ("grad", "linear_t") for n in graph.nodes), "it holds nodes of a gradient")
+    need(not any(n.op in ("grad", "linear_t", "attend_t") for n in graph.nodes), "it holds nodes of a gradient")
+    need(sum(n.op == "attend" for n in graph.nodes) < 2, "it looks into more than one memory")
     for param in params.values():
         need(bool(param.slices), f"{param.name} has no slices")
         units = [graph.sizes[size] for size in (param.source or ONE, *param.slices.values())]

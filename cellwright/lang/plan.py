@@ -14,7 +14,7 @@ from functools import cached_property
 
 from .cell import Definition
 from .grad import Gradient, WeightGradient, differentiate
-from .graph import LEAVES, PRODUCTS, Graph
+from .graph import LEAVES, LOOKUPS, PRODUCTS, Graph
 from .save import choose_saved
 
 
@@ -35,15 +35,17 @@ class Product:
 
 @dataclass(frozen=True)
 class Stage:
-    """At most one product, then elementwise and row operations in order of computation."""
+    """At most one product or one look into a memory, then elementwise and row operations in order of computation."""
 
     product: Product | None
     nodes: tuple[int, ...]
+    lookup: int | None = None
 
     @property
     def members(self) -> tuple[int, ...]:
         """All nodes that the stage computes."""
-        return (*(self.product.results if self.product else ()), *self.nodes)
+        first = () if self.lookup is None else (self.lookup,)
+        return (*(self.product.results if self.product else first), *self.nodes)
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,15 @@ def stages(graph: Graph, nodes: Iterable[int]) -> tuple[Stage, ...]:
     """
     todo = [i for i in nodes if graph.nodes[i].op not in LEAVES]
     inside = set(todo)
-    level: dict[int, int] = {}  # products on the longest way to the node
+    large = (*PRODUCTS, *LOOKUPS)
+    level: dict[int, int] = {}  # of those on the longest way to the node
     for i in todo:
         level[i] = max((level[a] for a in graph.nodes[i].args if a in inside), default=0)
-        level[i] += graph.nodes[i].op in PRODUCTS
+        level[i] += graph.nodes[i].op in large
     groups: dict[tuple[object, ...], list[int]] = {}
     for i in todo:
         node = graph.nodes[i]
-        if node.op in PRODUCTS:
+        if node.op in large:
             groups.setdefault((level[i], node.op, node.name, node.args, bool(node.bias)), []).append(i)
     order = sorted(groups, key=lambda key: (key[0], groups[key][0]))
     stage_of = {i: k for k, key in enumerate(order, 1) for i in groups[key]}
@@ -119,10 +122,12 @@ def stages(graph: Graph, nodes: Iterable[int]) -> tuple[Stage, ...]:
             stage_of[i] = max((stage_of[a] for a in graph.nodes[i].args if a in inside), default=0)
     result = []
     for k in range(len(order) + 1):
-        product = _product(graph, groups[order[k - 1]]) if k else None
-        rest = tuple(i for i in todo if stage_of[i] == k and graph.nodes[i].op not in PRODUCTS)
-        if product or rest:
-            result.append(Stage(product, rest))
+        rest = tuple(i for i in todo if stage_of[i] == k and graph.nodes[i].op not in large)
+        first = groups[order[k - 1]] if k else []
+        if first and graph.nodes[first[0]].op in LOOKUPS:
+            result.append(Stage(None, rest, first[0]))
+        elif first or rest:
+            result.append(Stage(_product(graph, first) if first else None, rest))
     return tuple(result)
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Collection
 
-from .graph import LEAVES, ONE, PRODUCTS, Graph
+from .graph import LEAVES, LOOKUPS, ONE, PRODUCTS, Graph
 
 # A vector over the units counts as many numbers as some width that a cell may have; the choice must not depend on it.
 _UNITS, _ANY = 64, 10**9
@@ -12,9 +12,9 @@ _UNITS, _ANY = 64, 10**9
 def choose_saved(graph: Graph, free: Collection[int], wanted: Collection[int]) -> tuple[tuple[int, ...], ...]:
     """Split what the gradient needs of the forward nodes: (saved at every step, computed again from what is there).
 
-    `free` nodes are at hand at no cost, as leaves are; a dense product is never repeated, so it is saved or what
-    follows it is. This is a minimum cut between the products and the wanted nodes: whatever lies behind the cut is
-    computed again. Of equal cuts, the one next to the wanted nodes is taken: it leaves the least to compute.
+    `free` nodes are at hand at no cost, as leaves are; a dense product or a look into a memory is never repeated, so it
+    is saved or what follows it is. This is a minimum cut between these and the wanted nodes: whatever lies behind the
+    cut is computed again. Of equal cuts, the one next to the wanted nodes is taken: it leaves the least to compute.
     """
     at_hand = {i for i in graph.reachable(wanted) if i in free or graph.nodes[i].op in LEAVES}
     nodes = [i for i in graph.reachable(wanted) if i not in at_hand]
@@ -23,7 +23,7 @@ def choose_saved(graph: Graph, free: Collection[int], wanted: Collection[int]) -
     for i in nodes:
         node = graph.nodes[i]
         capacity[(i, "in"), (i, "out")] = 1 if node.size == ONE else _UNITS
-        if node.op in PRODUCTS:
+        if node.op in (*PRODUCTS, *LOOKUPS):
             capacity["products", (i, "in")] = _ANY
         else:
             capacity |= {((a, "out"), (i, "in")): _ANY for a in node.args if a not in at_hand}

@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..emit.attention import Memory
 from ..emit.to_torch import Gradients, run, run_back
 from ..errors import GradientError, OptionError
 from ..lang import Definition, Equations, Plan
 from .recurrent import Recurrent
 from .scan import Program
 from .weights import whole
+from .wrappers import Attentive
 
 STEPS, BATCH = 4, 3
+POSITIONS, FEATURES = 5, 2  # of a memory
 STEP_SIZE = 1e-6
 TOLERANCE = 1e-6  # of the slope along a random direction; central differences in float64 leave about 1e-9
 
@@ -60,7 +63,7 @@ class Report:
 
 
 def check_grads(
-    cell: type[Equations] | Equations | Recurrent,
+    cell: type[Equations] | Equations | Recurrent | Attentive,
     input_size: int = 3,
     hidden_size: int = 4,
     *,
@@ -70,11 +73,11 @@ def check_grads(
     """Prove the gradient of a cell: compare it with finite differences, in float64, over several steps.
 
     Two gradients are checked, that of the language (which compiled targets use) and torch's through the reference
-    target; with respect to input, initial states and every weight; plainly, with lengths and resets, and against time.
-    Layers are checked with their wrappers, in training with random masks and as they are in evaluation.
+    target; with respect to input, initial states, every weight and a memory; plainly, with lengths and resets, and
+    against time. Layers are checked with their wrappers, in training with random masks and as they are in evaluation.
 
     Args:
-        cell: a class of cells (with sizes and options), a cell, or layers.
+        cell: a class of cells (with sizes and options), a cell, layers, or a cell with attention.
         input_size, hidden_size: I and H, for a class.
         seed: of the random values and directions.
         options: of the cell, for a class.
@@ -86,12 +89,16 @@ def check_grads(
         definitions = {"": cell(input_size, hidden_size, **options).definition()}
     elif isinstance(cell, Equations):
         definitions = {"": cell.definition()}
+    elif isinstance(cell, Attentive):
+        definitions = {"": cell.definition}
     elif isinstance(cell, Recurrent):
         definitions = {f"l{k} " if k else "": d for k, d in enumerate(cell.equations(True))}
         evaluated = enumerate(cell.equations(False))
         definitions |= {f"l{k} eval ": d for k, d in evaluated if d not in definitions.values()}
     else:
-        raise OptionError(f"got {cell!r} to check, expected a class of cells, a cell, or a Recurrent layer")
+        raise OptionError(
+            f"got {cell!r} to check, expected a class of cells, a cell, or a Recurrent or Attentive layer"
+        )
     checks = [c for k, (prefix, d) in enumerate(definitions.items()) for c in _check(d, seed + k, prefix)]
     report = Report(definitions[""].name, tuple(checks))
     if not report.ok:
@@ -123,6 +130,13 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
     point = {f"weights {n}": 0.5 * random(*p.shape(sizes)) for n, p in definition.params.items()}
     point |= {f"state {n}": random(BATCH, definition.state_size(n)) for n in definition.states}
     point["input x"] = random(STEPS, BATCH, definition.input_size)
+    looks = [node for node in definition.graph.nodes if node.op == "attend"]
+    for node in looks:
+        units = sizes[definition.graph.nodes[node.args[0]].size]
+        point |= {"memory keys": random(POSITIONS, BATCH, units)}
+        point |= {"memory values": random(POSITIONS, BATCH, definition.input_size)}
+        point |= {"memory energy": random(units)} if node.part == "additive" else {}
+    filled = (torch.arange(POSITIONS).unsqueeze(1) < torch.tensor([POSITIONS, 2, 0])) if masks else None
     size = {node.name: sizes[node.size] for node in definition.graph.nodes if node.op == "input"}
     fixed = {
         name: 1.25 * (torch.rand(STEPS, BATCH, size[name], generator=generator) < 0.6).double()
@@ -133,29 +147,35 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
         fixed["reset"] = (torch.rand(STEPS, BATCH, 1, generator=generator) < 0.4).double()
         fixed["reset"][1, 0] = 1.0  # one at least that is not in the padding
     seeds = {n: random(STEPS, BATCH, definition.state_size(n)) for n in definition.states}
+    seed = random(STEPS, BATCH, POSITIONS) if looks else None
 
     def group(kind: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
         return {n.split(" ", 1)[1]: v for n, v in values.items() if n.startswith(kind + " ")}
 
+    def memory(values: dict[str, Tensor]) -> Memory | None:
+        return Memory(**group("memory", values), valid=filled) if looks else None
+
     def call(values: dict[str, Tensor]) -> Any:
         inputs = group("input", values) | fixed
         weights = whole(definition, group("weights", values))
-        return run(plan, weights, inputs, group("state", values), reverse, plan.backward.saved)
+        return run(plan, weights, inputs, group("state", values), reverse, plan.backward.saved, memory(values))
 
     def to_target(name: str, direction: Tensor) -> Tensor:
         kind, own = name.split(" ", 1)
         return whole(definition, group("weights", point) | {own: direction})[own] if kind == "weights" else direction
 
     def loss(values: dict[str, Tensor]) -> Tensor:
-        states = call(values).states
-        return torch.stack([(torch.stack(states[n]) * g).sum() for n, g in seeds.items()]).sum()
+        done = call(values)
+        total = torch.stack([(torch.stack(done.states[n]) * g).sum() for n, g in seeds.items()]).sum()
+        return total if seed is None else total + (torch.stack(done.attended) * seed).sum()
 
     def moved(name: str, value: Tensor) -> Tensor:
         return loss(point | {name: value})
 
     with torch.no_grad():
         inputs, state = group("input", point) | fixed, group("state", point)
-        planned = run_back(plan, whole(definition, group("weights", point)), inputs, state, call(point), seeds, reverse)
+        weights, done = whole(definition, group("weights", point)), call(point)
+        planned = run_back(plan, weights, inputs, state, done, seeds, reverse, memory(point), seed)
     leaves = {name: value.clone().requires_grad_() for name, value in point.items()}
     total = loss(leaves)
     autograd: dict[str, Tensor | None] = dict.fromkeys(leaves)
@@ -181,8 +201,8 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
 
 def _named(gradients: Gradients, name: str) -> Tensor | None:
     kind, name = name.split(" ", 1)
-    table = {"weights": gradients.weights, "state": gradients.states, "input": gradients.inputs}[kind]
-    return table.get(name)
+    states, inputs, memory = gradients.states, gradients.inputs, gradients.memory
+    return {"weights": gradients.weights, "state": states, "input": inputs, "memory": memory}[kind].get(name)
 
 
 def _along(gradient: Tensor | None, direction: Tensor) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..emit import to_torch
+from ..emit.attention import Memory
 from ..errors import TargetError
 from ..lang import Definition, Plan, show, with_reset, with_valid
 from .weights import whole
@@ -95,6 +96,7 @@ class Program:
         self.definition, self.masks = definition, definition.masks
         # Graphs of torch.compile name the cell by this; a string of long standing costs their guards nothing.
         self.form = json.dumps(definition.to_json(), separators=(",", ":"))
+        self.looks = any(node.op == "attend" for node in definition.graph.nodes)
         self.has_heads = any(param.heads > 1 for param in definition.params.values())
         self._plans: dict[tuple[bool, bool], Plan] = {}
         self._compiled: dict[bool, to_cpu.Program] = {}
@@ -154,12 +156,14 @@ class Scanned:
     states: the states after every step, [T, B, units] by name; empty unless asked for.
     last: the states after the last (valid) step, [B, units] by name.
     named: the values that the equations name, [T, B, units], anything in the padding; empty unless asked for.
+    weights: those of the positions of a memory, [T, B, S], zero in the padding; empty without a memory.
     """
 
     output: Tensor
     states: dict[str, Tensor]
     last: dict[str, Tensor]
     named: dict[str, Tensor] = field(default_factory=dict)
+    weights: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def scan(
@@ -174,6 +178,7 @@ def scan(
     masks: Mapping[str, Tensor] | None = None,
     every: bool = False,
     named: bool = False,
+    memory: Memory | None = None,
 ) -> Scanned:
     """Run a cell over all steps.
 
@@ -189,6 +194,7 @@ def scan(
         masks: the other inputs of the equations, [T, B, units] by name.
         every: also give all states after every step.
         named: also give the values that the equations name, at every step; the reference target computes them.
+        memory: for equations that look into one.
     """
     if program.has_heads:
         weights = whole(program.definition, weights)
@@ -209,22 +215,25 @@ def scan(
         same = {name: s.expand(T, *s.shape) for name, s in state.items()}
         # No step, so zero gradients; but gradients, as a training loop asks for them.
         output = sum(
-            (w.flatten()[:0].sum() for w in (*weights.values(), x)), torch.zeros_like(next(iter(same.values())))
+            (w.flatten()[:0].sum() for w in (*weights.values(), x, *(memory.tensors.values() if memory else ()))),
+            torch.zeros_like(next(iter(same.values()))),
         )
         graph, names = program.definition.graph, program.definition.names() if named else {}
         none = {name: like.new_zeros(T, len(like), graph.sizes[graph.nodes[i].size]) for i, name in names.items()}
-        return Scanned(output, same if every else {}, dict(state), none)
-    fused, masked, seen = None, False, {}
-    compiles = not named and _compiles(
-        program, reset is not None, [*inputs.values(), *state.values(), *weights.values()]
-    )
+        looked = like.new_zeros(T, len(like), 0 if memory is None else len(memory.keys))
+        return Scanned(output, same if every else {}, dict(state), none, looked)
+    fused, masked, seen, attended = None, False, {}, None
+    tensors = [*inputs.values(), *state.values(), *weights.values(), *(memory.tensors.values() if memory else ())]
+    compiles = not named and _compiles(program, reset is not None, tensors)
     if compiles and traced:
         fused = to_cpu.scan_traced(program.form, program.definition, weights, inputs, state, reverse, valid, every)
     elif compiles:
         try:
             # Kernels leave the padding out instead of masking it.
             masked = valid is not None and not every
-            fused = to_cpu.scan(program.compiled(reset is not None), weights, inputs, state, reverse, valid, masked)
+            compiled = program.compiled(reset is not None)
+            *both, attended = to_cpu.scan(compiled, weights, inputs, state, reverse, valid, masked, memory)
+            fused = both[0], both[1]
         except TargetError as error:
             if _demanded():
                 raise
@@ -240,7 +249,8 @@ def scan(
             _plan_forward(program, reset is not None, valid is not None)
         plan = program.plan(reset is not None, valid is not None)
         names = plan.definition.names() if named else {}
-        done = to_torch.run(plan, weights, inputs, state, reverse, tuple(names))
+        done = to_torch.run(plan, weights, inputs, state, reverse, tuple(names), memory)
+        attended = torch.stack(done.attended) if done.attended else None
         lists, seen = done.states, {names[i]: torch.stack(values) for i, values in done.nodes.items()}
         wanted = list(lists) if every else list(lists)[:1]
         states = {name: torch.stack(lists[name]) for name in wanted}
@@ -248,7 +258,8 @@ def scan(
     output = next(iter(states.values()))
     if valid is not None and not masked:
         output = output.masked_fill(~valid.unsqueeze(-1), 0.0)
-    return Scanned(output, states if every else {}, last, seen)
+        attended = None if attended is None else attended.masked_fill(~valid.unsqueeze(-1), 0.0)
+    return Scanned(output, states if every else {}, last, seen, like.new_empty(0) if attended is None else attended)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -262,7 +273,10 @@ def _compiles(program: Program, reset: bool, tensors: list[Tensor]) -> bool:
     demanded = _demanded()
     if demanded == "torch" or _TARGETS["cpu"]:
         return False
-    if torch.compiler.is_compiling():
+    reason: str | None
+    if torch.compiler.is_compiling() and program.looks:
+        reason = "a graph of torch.compile has no operator for attention"
+    elif torch.compiler.is_compiling():
         reason = to_cpu.refusal_of_tensors(tensors) or to_cpu.refusal_of(program.form, len(program.masks) + reset)
     else:
         reason = to_cpu.refusal(program.compiled(reset), tensors)

@@ -81,17 +81,17 @@ def read(
     return Sequences(x, valid, starts, batched, batch_first and batched, packed)
 
 
+def read_beside(steps: Sequences, x: Tensor, memory: Any, lengths: Any, **common: Any) -> Sequences:
+    """The same for a memory [S, B, M] beside sequences x [T, B, I] of floats, which were read as `steps`."""
+    places = read(memory, lengths, None, **common)
+    if not (steps.batched and places.batched and steps.x.shape[1] == places.x.shape[1]) or steps.x.dim() != 3:
+        raise InputError(f"got {list(x.shape)}, a memory {list(memory.shape)}, expected floats [T, B, I], [S, B, M]")
+    return places
+
+
 def without_padding(x: Tensor, valid: Tensor) -> Tensor:
     """x [T, B, ...] with zeros in the padding, whatever it holds there; no gradient comes from there either."""
     return x.masked_fill(~valid.reshape(*valid.shape, *[1] * (x.dim() - 2)), 0)
-
-
-def masked_softmax(scores: Tensor, valid: Tensor | None, dim: int) -> Tensor:
-    """softmax over the valid scores; zero where they are not valid, everywhere if none is."""
-    if valid is None:
-        return scores.softmax(dim)
-    # The lowest finite number instead of -inf: a row without a valid score would give NaN.
-    return scores.masked_fill(~valid, torch.finfo(scores.dtype).min).softmax(dim).masked_fill(~valid, 0)
 
 
 def reference(weights: Mapping[str, Tensor], x: Any) -> Tensor:

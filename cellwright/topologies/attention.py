@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..emit.attention import masked_softmax
 from ..errors import InputError, OptionError
 from ..lang.cell import positive
-from ..nn.sequences import masked_softmax, valid_steps, without_padding
+from ..nn.sequences import valid_steps, without_padding
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..emit.attention import masked_softmax
 from ..errors import OptionError
 from ..lang.cell import positive
 from ..nn import Recurrent
-from ..nn.sequences import masked_softmax, valid_steps, without_padding
+from ..nn.sequences import valid_steps, without_padding
 from .masks import sequence
 from .topology import Topology, linear
 

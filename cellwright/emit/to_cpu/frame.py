@@ -14,6 +14,9 @@ carried:NAME [B, width]: the gradient of a state on its way back
 seed:NAME    [T * B, units]: the gradients of a state that come from outside; "nothing", zeros, where there are none
 input:NAME, node:I, ids   what is given: x and masks, what torch has computed before the loop, symbols as row numbers
 panels, temporary: packed matrices, and what one pass leaves for the next
+memory:keys, memory:values, memory:energy, positions: what look-ups read: [B, S, width], [width] and whole numbers [B]
+weights      [T * B, width of S]: the weights of a look-up; "seed of weights" [T * B, S]: their gradients from outside
+of keys, of values, of energy: the gradients of a memory, one by one for each row [B, ..., width]
 
 With lengths (`lengths.Batch`) there is one row per valid input instead of T * B. `memories` lists what a loop forward
 writes; on the way back it is read again.
@@ -29,9 +32,11 @@ from torch import Tensor
 from ...lang.graph import Graph
 from .after import column_order
 from .layout import BEFORE, NOW, STILL, Slot
-from .memory import Arguments, Array
+from .memory import Arguments, Array, width_of
 from .passes import Pass
 from .program import Kernel, Program
+
+SEED = ""  # beside the names of states: the weights of a look-up
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Shape:
     rows: N, as many as there are inputs. ragged: whether sequences have lengths. prepared: who computes what does not
     depend on a state: "kernel", or "torch", or "table" (torch, once for every symbol). inner: whether in memory the
     batch goes within time (else time within the batch). narrow: whether operands of products are bfloat16. strides: of
-    the inputs, by name; "narrow" for x in bfloat16.
+    the inputs, by name; "narrow" for x in bfloat16. positions: S, of the memory that the equations look into.
     """
 
     steps: int
@@ -55,6 +60,7 @@ class Shape:
     narrow: bool
     strides: tuple[tuple[str, tuple[int, ...]], ...]
     threads: int
+    positions: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Memory:
     dtype: torch.dtype = torch.float32
 
 
-def memories(program: Program, training: bool, prepared: str, narrow: bool) -> dict[str, Memory]:
+def memories(program: Program, training: bool, prepared: str, narrow: bool, positions: int = 0) -> dict[str, Memory]:
     """What a loop forward writes for its results and for the way back, by name; arguments as in `Shape`."""
     definition = program.plan.definition
     results = definition.results
@@ -84,6 +90,8 @@ def memories(program: Program, training: bool, prepared: str, narrow: bool) -> d
         found["saved"] = Memory(total(program.kept))
     if prepared == "kernel" and training and program.needed_later:
         found["hoisted"] = Memory(total(i for one in program.before(training, narrow).passes for i in one.stores))
+    if program.looks:
+        found["weights"] = Memory(width_of(positions, program.machine))
     return found
 
 
@@ -92,7 +100,7 @@ class Frame:
 
     def __init__(self, program: Program, shape: Shape, hoisted: Mapping[int, tuple[int, ...]]) -> None:
         """`hoisted`: strides of what torch computes before the loop, by node."""
-        self.memories = memories(program, shape.training, shape.prepared, shape.narrow)
+        self.memories = memories(program, shape.training, shape.prepared, shape.narrow, shape.positions)
         self.program, self.shape = program, shape
         self.machine, plan = program.machine, program.plan
         definition, graph = plan.definition, plan.definition.graph
@@ -192,6 +200,24 @@ class Frame:
         """Numbers of a row of a node in memory."""
         return self.program.width(i)
 
+    def of_memory(self, graph: Graph, slot: Slot, backwards: bool, seed: tuple[int, ...] | None) -> Array:
+        """What a look-up reads and writes besides its arguments and its result; seed: strides of "seed"."""
+        node, room = graph.nodes[slot.node], width_of(self.shape.positions, self.machine)
+        *g, query = node.args
+        widths = {"keys": self.width(query), "values": self.width(g[0] if g else slot.node)}
+        tensor, of = slot.name.removeprefix("of "), slot.name.startswith("of ")
+        if tensor in widths:
+            return Array(slot.name if of else f"memory:{tensor}", 0, self.shape.positions * widths[tensor])
+        if tensor == "energy":
+            return Array(slot.name, 0, widths["keys"]) if of else Array("memory:energy")
+        if tensor == "positions":
+            return Array("positions", 0, 1)
+        if tensor == "weights":
+            return self.sequence("weights", (room if self.shape.ragged else self.shape.batch * room, room), backwards)
+        if tensor == "scores":
+            return Array("scores", 0, room)
+        return Array("nothing") if seed is None else self.sequence("seed of weights", seed, backwards)
+
     def sequence(self, name: str, strides: tuple[int, ...], backwards: bool) -> Array:
         """A tensor [T, B, ...], or [N, 1, ...] with lengths, over the steps of a loop."""
         if self.shape.ragged:
@@ -213,6 +239,7 @@ class Frame:
         operands: Mapping[int, Array],
         grads: Mapping[Slot, Array],
         backwards: bool,
+        seed: tuple[int, ...] | None = None,
     ) -> tuple[Arguments, int]:
         """The arguments of a loop, and how many temporary numbers it needs."""
         shape = self.shape
@@ -237,6 +264,8 @@ class Frame:
             i, node = slot.node, graph.nodes[slot.node]
             if slot.name == "narrow":
                 return operands[i]
+            if slot.name and slot not in grads:
+                return self.of_memory(graph, slot, backwards, seed)
             if slot in grads or i in arrays:
                 return grads[slot] if slot in grads else arrays[i]
             if i not in found:
@@ -257,7 +286,7 @@ class Back:
     """The arguments of the loop back."""
 
     def __init__(self, frame: Frame, seeds: Mapping[str, tuple[int, ...] | None]) -> None:
-        """`seeds`: strides of the gradients from outside, by state; None: there is none."""
+        """`seeds`: strides of the gradients from outside, by state, and of `SEED`; None: there is none."""
         shape, plan = frame.shape, frame.program.plan
         graph, backwards = plan.gradient.graph, not shape.reverse
         self.kernel = frame.program.backward(shape.prepared == "table", shape.narrow)
@@ -279,7 +308,8 @@ class Back:
             grads[Slot(i, "carried")] = grads[Slot(flow, "carried")] = carried
             outside = Array("nothing") if strides is None else frame.sequence(f"seed:{name}", strides, backwards)
             grads[Slot(i, "outside")] = outside
-        self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, operands, grads, backwards)
+        seed = seeds.get(SEED)
+        self.loop, self.temporary = frame.arguments(self.kernel, graph, arrays, operands, grads, backwards, seed)
         self._frame = frame
 
     @cached_property
@@ -305,7 +335,7 @@ class Back:
 
 def split(kernel: Kernel, graph: Graph, T: int, B: int, most: int) -> tuple[int, int]:
     """(threads, 1 to split the units or 0 the rows), from the work of a step."""
-    sums = any(graph.nodes[i].op == "sum" for one in kernel.passes for i in one.nodes)
+    sums = any(one.lookup or graph.nodes[i].op == "sum" for one in kernel.passes for i in one.nodes)
     work = sum(_work(one, graph) for one in kernel.passes) * B  # multiplications of one step
     if most == 1 or work * T < 400_000:
         return 1, 0

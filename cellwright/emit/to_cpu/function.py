@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...errors import TargetError
+from ..attention import Memory
 from .program import Program
-from .run import Done, backward, forward
+from .run import Done, attended, backward, forward
 
 NO_SECOND = (
     "the target 'cpu' has no gradient of a gradient; compute with the reference target: cellwright.use_target('torch')"
@@ -24,30 +25,34 @@ def scan(
     reverse: bool,
     valid: Tensor | None = None,
     output_only: bool = False,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`.
+    memory: Memory | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
+    """The states after every step [T, B, n] and after the last one [B, n], and the weights of a look-up into `memory`
+    [T, B, S]; arguments as `to_torch.run`.
 
     Operands of products are bfloat16 under autocast and for tensors of that dtype, if the processor multiplies such;
     else all arithmetic is in float32. Each result has the dtype of its state. `output_only`: with lengths, of the
     states after every step give only the first, and zero in the padding.
     """
-    leaves = (inputs["x"], *state.values(), *weights.values())
+    leaves = (inputs["x"], *state.values(), *weights.values(), *(memory.tensors.values() if memory else ()))
     narrow = program.machine.bfloat16 and wants_bfloat16(leaves)
     # What runs in here has chosen its dtypes.
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in leaves)):
-            states, last, _ = forward(
-                program, weights, inputs, state, reverse, False, valid, narrow, output_only=output_only
+            states, last, done = forward(
+                program, weights, inputs, state, reverse, False, valid, narrow, output_only=output_only, memory=memory
             )
             kinds = {name: s.dtype for name, s in state.items()}
-            return {n: v.to(kinds[n]) for n, v in states.items()}, {n: v.to(kinds[n]) for n, v in last.items()}
+            found = None if memory is None else attended(done).to(memory.keys.dtype)
+            return {n: v.to(kinds[n]) for n, v in states.items()}, {n: v.to(kinds[n]) for n, v in last.items()}, found
         masks = {name: v for name, v in inputs.items() if name != "x"}
         results = _Scan.apply(  # type: ignore[no-untyped-call]
-            program, masks, reverse, valid, narrow, output_only, tuple(state), tuple(weights), *leaves
+            program, masks, reverse, valid, narrow, output_only, tuple(state), tuple(weights), memory, *leaves
         )
     names = list(program.plan.definition.states)
+    *results, found = results
     n = len(results) - len(names)
-    return dict(zip(names, results[:n], strict=False)), dict(zip(names, results[n:], strict=True))
+    return dict(zip(names, results[:n], strict=False)), dict(zip(names, results[n:], strict=True)), found
 
 
 def wants_bfloat16(tensors: Iterable[Tensor]) -> bool:
@@ -55,46 +60,64 @@ def wants_bfloat16(tensors: Iterable[Tensor]) -> bool:
     return torch.is_autocast_enabled("cpu") or any(t.dtype == torch.bfloat16 for t in tensors)
 
 
+_GIVEN = 9  # arguments of `_Scan` before the tensors that gradients flow to
+
+
 class _Scan(torch.autograd.Function):
     """All steps as one operation. Its results share memory with what the way back reads: torch notices changes."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        program, masks, reverse, valid, narrow, output_only, states, weights, x, *rest = arguments
+        program, masks, reverse, valid, narrow, output_only, states, weights, memory, x, *rest = arguments
         named_state = dict(zip(states, rest, strict=False))
-        named_weights = dict(zip(weights, rest[len(states) :], strict=True))
+        named_weights = dict(zip(weights, rest[len(states) :], strict=False))
+        if memory is not None:
+            memory = memory.with_tensors(dict(zip(memory.tensors, rest[-len(memory.tensors) :], strict=True)))
         inputs = {"x": x, **masks}
         every, last, done = forward(
-            program, named_weights, inputs, named_state, reverse, True, valid, narrow, output_only=output_only
+            program,
+            named_weights,
+            inputs,
+            named_state,
+            reverse,
+            True,
+            valid,
+            narrow,
+            output_only=output_only,
+            memory=memory,
         )
         results = (*map(_standing_alone, every.values()), *(s.clone() for s in last.values()))
         kinds = [s.dtype for s in named_state.values()]
         results = tuple(s.to(kind) for s, kind in zip(results, kinds[: len(every)] + kinds, strict=True))
-        ctx.program, ctx.done, ctx.names = program, done, (states, weights)
+        looked = () if memory is None else (_standing_alone(attended(done)).to(memory.keys.dtype),)
+        ctx.program, ctx.done, ctx.names = program, done, (states, weights, tuple(memory.tensors) if memory else ())
         # The versions of these are checked on the way back.
-        ctx.save_for_backward(x, *rest, *results[: len(every)])
+        ctx.save_for_backward(x, *rest, *results[: len(every)], *looked)
         ctx.set_materialize_grads(False)
-        return results
+        return (*results, *(looked or (None,)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         _ = ctx.saved_tensors
         done: Done = ctx.done
-        states, weights = ctx.names
-        n = len(gradients) - len(states)
+        states, weights, memory = ctx.names
+        *of_states, of_attended = gradients
+        n = len(of_states) - len(states)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             found = backward(
                 ctx.program,
                 done,
-                dict(zip(states, map(_single, gradients[:n]), strict=False)),
-                dict(zip(states, map(_single, gradients[n:]), strict=True)),
-                to_input=ctx.needs_input_grad[8],
+                dict(zip(states, map(_single, of_states[:n]), strict=False)),
+                dict(zip(states, map(_single, of_states[n:]), strict=True)),
+                ctx.needs_input_grad[_GIVEN],
+                _single(of_attended),
             )
         result = [found.inputs.get("x"), *(found.states[s] for s in states), *(found.weights[w] for w in weights)]
+        result += [found.memory[name] for name in memory]
         if torch.is_grad_enabled():
             anchor = torch.zeros((), requires_grad=True)
             result = list(_Once.apply(anchor, *result))  # type: ignore[no-untyped-call]
-        return (*[None] * 8, *result)
+        return (*[None] * _GIVEN, *result)
 
 
 def _standing_alone(view: Tensor) -> Tensor:

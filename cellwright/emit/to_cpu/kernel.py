@@ -13,6 +13,7 @@ from llvmlite import ir
 from ...lang.graph import ONE, Graph
 from .builder import Builder
 from .layout import BEFORE, HEAD, NOW, Layout, Slot, lay_out
+from .lookup import LookUp
 from .machine import Machine
 from .passes import Pass, single
 from .product import Panels
@@ -55,8 +56,8 @@ class Recipe:
 
 
 def kind_of(slot: Slot) -> ir.Type:
-    """The numbers of a slot: float32, or bfloat16 as integers of that width."""
-    return I16 if slot.name == "narrow" else F32
+    """The numbers of a slot: float32, or bfloat16 as integers of that width; counts are integers."""
+    return {"narrow": I16, "positions": I64}.get(slot.name, F32)
 
 
 class _Kernel(Builder):
@@ -168,6 +169,12 @@ class _Kernel(Builder):
     def run(self, one: Pass) -> None:
         """One pass of one step."""
         b, v = self.b, self.v
+        if one.lookup:
+            with self.loop(self.first_row, self.end_row, "row") as m:
+                (i,) = one.nodes
+                places = [self.address(s, m) for s in (Slot(i), Slot(i, "carried")) if s in self.slots]
+                LookUp(self, i, m, places).write()
+            return
         if one.product is None:
             first, end = self.share(one.size, 1, self.number, self.count)
             sums = [i for i in one.nodes if self.graph.nodes[i].op == "sum"]

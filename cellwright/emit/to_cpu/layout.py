@@ -29,8 +29,8 @@ STILL, NOW, BEFORE = 0, 1, 2  # shifts: none, to the rows of this step, to those
 @dataclass(frozen=True)
 class Slot:
     """A place in memory: of a `node` of the graph, in float32 or as an operand of products in bfloat16 ("narrow"); of
-    a slice `part` of the bias `name`; or, for the gradient of a state, what comes from outside ("outside") and what
-    comes from the step before ("carried")."""
+    a slice `part` of the bias `name`; for the gradient of a state, what comes from outside ("outside") and what
+    comes from the step before ("carried"); or of what a look-up needs besides (`of_lookup`)."""
 
     node: int
     name: str = ""
@@ -51,6 +51,17 @@ def blocks_per_tile(product: Product) -> int:
     return {1: 4, 2: 2}.get(len(product.results), 1)
 
 
+def of_lookup(graph: Graph, i: int) -> list[Slot]:
+    """What a look into a memory reads and writes besides its arguments and its result.
+
+    The memory itself, the number of positions of each row, and the weights, which the way forward makes; the way back
+    reads their gradient from outside ("seed"), needs room for the scores' and adds to the gradients of the memory.
+    """
+    tensors = ["keys", "values", *(["energy"] if graph.nodes[i].part == "additive" else [])]
+    back = ["seed", "scores", *(f"of {name}" for name in tensors)] if graph.nodes[i].op == "attend_t" else []
+    return [Slot(i, name) for name in (*tensors, "positions", "weights", *back)]
+
+
 def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int], narrow: frozenset[int] | None) -> Layout:
     """The layout of a kernel; for `carried` and `narrow` see `kernel.emit`."""
     layout = Layout()
@@ -68,6 +79,10 @@ def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int], narrow: f
             layout.slots += [s for i in sorted(read | made) if (s := Slot(i, "narrow")) not in layout.slots]
         nodes = kept | (carried & {*one.nodes, *one.results})
         size(one.size)
+        if one.lookup:
+            for i in graph.nodes[one.nodes[0]].args:
+                size(graph.nodes[i].size)
+            layout.slots += of_lookup(graph, one.nodes[0])
         if one.product:
             layout.products.append(one.product)
             for i in one.product.sources:

@@ -94,6 +94,11 @@ def side_by_side(v: Tensor) -> Tensor:
     return v if v.stride(-1) == 1 or v.shape[-1] == 1 else v.contiguous()
 
 
+def filled(v: Tensor, machine: Machine) -> Tensor:
+    """Contiguous memory with the values and zeros behind each row, up to whole blocks."""
+    return F.pad(v.float(), (0, width_of(v.shape[-1], machine) - v.shape[-1])).contiguous()
+
+
 def barrier(count: int) -> Tensor:
     """Where `count` threads meet: a line of the cache for all, and one for each."""
     return zeros(8 * (count + 1), dtype=torch.int64)

@@ -1,8 +1,8 @@
 """From the stages of a plan to passes over memory: what each computes, and what passes from one to the next.
 
 A pass goes over the units of one size: at most one dense product, then elementwise work on the result while it is in
-registers. A value that another pass needs, that the plan saves, or that a later product takes as its source goes
-through memory.
+registers. A look into a memory is a pass by itself. A value that another pass needs, that the plan saves, or that a
+later product takes as its source goes through memory.
 """
 
 from collections.abc import Iterable
@@ -20,6 +20,7 @@ class Pass:
     product: Product | None
     nodes: list[int]
     stores: list[int]
+    lookup: bool = False  # its only node looks into a memory
 
     @property
     def results(self) -> tuple[int, ...]:
@@ -31,6 +32,7 @@ def lower(graph: Graph, stages: Iterable[Stage], keep: Iterable[int]) -> list[Pa
     """The passes of a loop body; the nodes of `keep` are stored in any case."""
     stages, kept = list(stages), set(keep)
     sources = {i for s in stages if s.product for i in s.product.sources}
+    sources |= {i for s in stages if s.lookup is not None for i in graph.nodes[s.lookup].args}
     # The gradient of a state comes from two sides; where it is needed whole, a pass of its own adds them up.
     whole = sorted(i for i in kept | sources if graph.nodes[i].op == "grad")
     passes = [Pass(graph.nodes[i].size, None, [], [i]) for i in whole]
@@ -42,10 +44,11 @@ def lower(graph: Graph, stages: Iterable[Stage], keep: Iterable[int]) -> list[Pa
         at = since
         for a in underlying(graph, node.args):
             if a in place:
-                # What comes out of a pass is whole only after it: for sums, and for units of another pass.
-                same = passes[place[a]].size == size and graph.nodes[a].op != "sum"
+                # What comes out of a pass is whole only after it: for sums, look-ups, and for units of another pass.
+                one = passes[place[a]]
+                same = one.size == size and graph.nodes[a].op != "sum" and not one.lookup
                 at = max(at, place[a] if same else place[a] + 1)
-        while at < len(passes) and passes[at].size != size:
+        while at < len(passes) and (passes[at].size != size or passes[at].lookup):
             at += 1
         if at == len(passes):
             passes.append(Pass(size, None, [], []))
@@ -61,6 +64,9 @@ def lower(graph: Graph, stages: Iterable[Stage], keep: Iterable[int]) -> list[Pa
                 passes.append(Pass(size, stage.product, [], []))
             since = len(passes) - 1
             place |= dict.fromkeys(stage.product.results, since)
+        if stage.lookup is not None:
+            passes.append(Pass(graph.nodes[stage.lookup].size, None, [stage.lookup], [], lookup=True))
+            since = place[stage.lookup] = len(passes) - 1
         for i in stage.nodes:
             if single(graph, i):
                 continue  # a number per row: computed where it is used
@@ -78,7 +84,8 @@ def _joins(graph: Graph, before: Pass, product: Product, size: str) -> bool:
     """Whether a pass without a product can do the work of this one too: the product does not wait for it."""
     made = {*before.nodes, *before.stores}
     sums = any(graph.nodes[i].op == "sum" for i in made)
-    return before.product is None and before.size == size and not sums and made.isdisjoint(product.sources)
+    free = before.product is None and not before.lookup
+    return free and before.size == size and not sums and made.isdisjoint(product.sources)
 
 
 def single(graph: Graph, i: int) -> bool:

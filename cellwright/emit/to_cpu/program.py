@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...lang.graph import LEAVES, ONE
+from ...lang.graph import LEAVES, LOOKUPS, ONE
 from ...lang.plan import Plan, Stage, stages
 from ..to_torch import beside_products
 from . import build, outer
@@ -29,12 +29,14 @@ class Kernel:
 
 _kernels: dict[tuple[Hashable, ...], Kernel] = {}
 _refusals: dict[Hashable, str | None] = {}
+_late: dict[Hashable, tuple[str, ...]] = {}
 
 
 def unsupported(plan: Plan) -> str | None:
     """Why a plan cannot run here, if so."""
     gradient = plan.gradient
     loop = {i for s in plan.forward.loop for i in s.members}
+    back = {i for s in plan.backward.loop for i in s.members}
     if any(gradient.graph.nodes[i].size == ONE for i in (*plan.backward.kept, *plan.backward.saved)):
         return "single numbers per row that are wanted after the loop"
     if any(gradient.graph.nodes[i].op in LEAVES and gradient.graph.nodes[i].op != "grad" for i in plan.backward.kept):
@@ -46,6 +48,10 @@ def unsupported(plan: Plan) -> str | None:
     sources = {gradient.graph.nodes[i] for p in products for i in p.sources}
     if any(n.size == ONE or n.op in ("const", "count", "param") for n in sources):
         return "a product with a constant, or with single numbers per row"
+    looks = [i for i, n in enumerate(gradient.graph.nodes) if n.op in LOOKUPS]
+    queries = [gradient.graph.nodes[gradient.graph.nodes[i].args[-1]] for i in looks]
+    if any(i not in {*loop, *back} for i in looks) or any(n.op in ("const", "count", "param") for n in queries):
+        return "a look into a memory that no state has a part in"
     return None
 
 
@@ -54,16 +60,28 @@ class Program:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.machine = flowing(plan), settled(this_machine())
-        definition = self.plan.definition
-        # A kernel serves every cell of the same form, whatever its sizes.
-        params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
-        self.form = (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
+        form = self._form()
+        if form not in _late:
+            _late[form] = () if unsupported(self.plan) else self._replaced_too_early()
+        if _late[form]:
+            self.plan = flowing(plan, _late[form])
+            for name in ("kept", "loop_nodes"):  # those of the plan before
+                vars(self).pop(name, None)
+        self.form = self._form()
         if self.form not in _refusals:
-            _refusals[self.form] = unsupported(self.plan) or self._replaced_too_early()
+            late = () if unsupported(self.plan) else self._replaced_too_early()
+            again = f"the gradient of {' and '.join(late)} is needed after it has been replaced" if late else None
+            _refusals[self.form] = unsupported(self.plan) or again
         self.refusal = _refusals[self.form]
         self._own: dict[tuple[Hashable, ...], Kernel] = {}
         self._read_before: dict[tuple[bool, bool], set[str]] = {}
         self.frames: dict[Hashable, Any] = {}  # by shape; made and used by `run`
+
+    def _form(self) -> tuple[Hashable, ...]:
+        """What kernels depend on: one serves every cell of the same form, whatever its sizes."""
+        definition = self.plan.definition
+        params = tuple((p.name, tuple(p.slices.items()), p.source) for p in definition.params.values())
+        return (tuple(definition.graph.nodes), tuple(definition.results.items()), params, self.machine)
 
     def forward(self, training: bool, looked_up: bool, narrow: bool) -> Kernel:
         """The loop over time; for training, it also keeps what the way back needs."""
@@ -184,14 +202,14 @@ class Program:
         given = set(self.kept) | (set(range(len(plan.definition.graph.nodes))) - self.loop_nodes)
         return lower(plan.gradient.graph, [*_recompute(plan, given), *plan.backward.loop], plan.backward.kept)
 
-    def _replaced_too_early(self) -> str | None:
-        """The gradient of a state is replaced while the step goes back: whether a later pass wants the old one."""
-        graph, passes = self.plan.gradient.graph, self._backward_passes()
+    def _replaced_too_early(self) -> tuple[str, ...]:
+        """The gradient of a state is replaced while the step goes back: the states whose old one a later pass wants."""
+        graph, passes, found = self.plan.gradient.graph, self._backward_passes(), []
         for name, leaf in graph.find("grad").items():
             made = next(k for k, p in enumerate(passes) if self.plan.gradient.states[name] in {*p.nodes, *p.results})
             if any(leaf in {*inputs_of(graph, p), *p.stores} for p in passes[made + 1 :]):
-                return f"the gradient of {name} is needed after it has been replaced"
-        return None
+                found.append(name)
+        return tuple(found)
 
     def narrowed(self, kind: str) -> frozenset[int]:
         """The nodes that a kernel also stores as operands of products in bfloat16."""
@@ -236,6 +254,11 @@ class Program:
         before = frozenset(range(len(plan.definition.graph.nodes))) - self.loop_nodes
         also = self.narrowed(str(kind)) if narrow else None
         return Recipe(graph, passes, self.machine, chosen, flows, before, also)
+
+    @cached_property
+    def looks(self) -> bool:
+        """Whether the equations look into a memory."""
+        return any(n.op == "attend" for n in self.plan.definition.graph.nodes)
 
     @cached_property
     def loop_nodes(self) -> set[int]:

@@ -1,7 +1,7 @@
 """Run a compiled plan on tensors: allocate what its frame asks for, call its kernels, and what surrounds them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ...lang.graph import ONE
 from ...lang.plan import Stage
+from ..attention import Memory
 from ..to_torch import Gradients, begin
 from . import threads
 from .after import after_loop
-from .frame import Frame, Shape
+from .frame import SEED, Frame, Shape
 from .lengths import Batch, batch_of
-from .memory import empty, readable, side_by_side, zeros
+from .memory import empty, filled, readable, side_by_side, width_of, zeros
 from .program import Program
 
 TURN = 2**20  # numbers between what comes before the loop and the loop, at a time
@@ -26,7 +27,7 @@ class Done:
     """What a forward run leaves for the way back.
 
     inputs: "x" and masks, [T, B, n]; with lengths [N, 1, n]. tensors: by the names of the frame. nodes: what torch
-    has computed before the loop.
+    has computed before the loop. units: of the keys and values of a memory.
     """
 
     frame: Frame
@@ -36,6 +37,7 @@ class Done:
     tensors: dict[str, Tensor]
     nodes: dict[int, Tensor | float]
     output_only: bool = False
+    units: dict[str, int] = field(default_factory=dict)
 
 
 def forward(
@@ -49,6 +51,7 @@ def forward(
     narrow: bool = False,
     whole: bool = False,
     output_only: bool = False,
+    memory: Memory | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Done]:
     """Run the loop: states after every step [T, B, n] and the last ones [B, n], by name, and what the way back needs.
 
@@ -56,11 +59,11 @@ def forward(
     in the padding the states stay as they are. `narrow`: operands of products are rounded to bfloat16 (x may be so
     already); sums and states are float32. `whole`: what a loop writes has its sizes without lengths, then zeros.
     `output_only`: with lengths, of the states after every step give only the first, and zero in the padding: the output
-    of a layer.
+    of a layer. `memory`: for equations that look into one; `attended` gives the weights.
     """
     definition = program.plan.definition
     T, B = inputs["x"].shape[:2]
-    done = lay_out(program, weights, inputs, reverse, training, valid, narrow)
+    done = lay_out(program, weights, inputs, reverse, training, valid, narrow, memory=memory)
     frame, batch, tensors = done.frame, done.batch, done.tensors
     done.output_only = output_only
     rows = frame.shape.rows
@@ -72,10 +75,10 @@ def forward(
         if room > rows:
             tensors[name][-(room - rows) :] = 0
     for name in definition.results:
-        memory, units = tensors[f"state:{name}"], definition.state_size(name)
-        first = memory[rows:] if reverse and batch is None else memory[:B]
+        lies, units = tensors[f"state:{name}"], definition.state_size(name)
+        first = lies[rows:] if reverse and batch is None else lies[:B]
         first[:, :units] = state[name]
-        if memory.shape[1] > units:
+        if lies.shape[1] > units:
             first[:, units:] = 0
         if f"narrow:{name}" in frame.memories:
             operand = tensors[f"narrow:{name}"]
@@ -83,18 +86,18 @@ def forward(
     _loop(frame, tensors)
     every, last = {}, {}
     for n, name in enumerate(definition.results):
-        memory = tensors[f"state:{name}"]
+        lies = tensors[f"state:{name}"]
         units = definition.state_size(name)
         if batch is None:
-            steps_of = memory.view(T + 1, B, -1)
+            steps_of = lies.view(T + 1, B, -1)
             every[name] = steps_of[:T, :, :units] if reverse else steps_of[1:, :, :units]
             last[name] = steps_of[0 if reverse else T, :, :units]
         else:
             if not output_only:
-                every[name] = memory.index_select(0, batch.after.flatten()).view(T, B, memory.shape[1])[..., :units]
+                every[name] = lies.index_select(0, batch.after.flatten()).view(T, B, lies.shape[1])[..., :units]
             elif not n:
-                every[name] = batch.spread(memory[B : B + rows, :units])
-            last[name] = memory.index_select(0, batch.last)[:, :units]
+                every[name] = batch.spread(lies[B : B + rows, :units])
+            last[name] = lies.index_select(0, batch.last)[:, :units]
     return every, last, done
 
 
@@ -108,6 +111,7 @@ def lay_out(
     narrow: bool,
     shared: int = 0,
     made: Mapping[int, Tensor] | None = None,
+    memory: Memory | None = None,
 ) -> Done:
     """A run before its loop; arguments as in `forward`.
 
@@ -167,8 +171,32 @@ def lay_out(
     strides = tuple((n, v.stride()) for n, v in given.items() if v.is_floating_point())
     steps = T if batch is None else batch.steps
     shape = Shape(steps, B, rows, batch is not None, reverse, training, prepared, inner, narrow, strides, most)
+    if memory is not None:
+        shape = replace(shape, positions=len(memory.keys))
+        tensors |= _laid_out(memory, batch, program)
     frame = _frame(program, shape, {i: tensors[f"node:{i}"].stride() for i in nodes if f"node:{i}" in tensors})
-    return Done(frame, batch, weights, inputs | {"x": x}, tensors, nodes)
+    units = {} if memory is None else {name: v.shape[-1] for name, v in memory.tensors.items()}
+    return Done(frame, batch, weights, inputs | {"x": x}, tensors, nodes, units=units)
+
+
+def _laid_out(memory: Memory, batch: Batch | None, program: Program) -> dict[str, Tensor]:
+    """A memory as kernels read it, with the sequences in the order of computation."""
+    S, B = memory.keys.shape[:2]
+    found = {"keys": memory.keys.transpose(0, 1), "values": memory.values.transpose(0, 1)}
+    count = torch.full((B,), S, device="cpu") if memory.valid is None else memory.valid.sum(0)
+    if batch is not None:
+        found, count = {name: v[batch.order] for name, v in found.items()}, count[batch.order]
+    if memory.energy is not None:
+        found["energy"] = memory.energy
+    return {"positions": count} | {f"memory:{name}": filled(v, program.machine) for name, v in found.items()}
+
+
+def attended(done: Done) -> Tensor:
+    """The weights of a look-up [T, B, S]; zero in the padding."""
+    shape, memory = done.frame.shape, done.tensors["weights"]
+    if done.batch is not None:
+        return done.batch.spread(memory[: shape.rows, : shape.positions])
+    return memory.view(shape.steps, shape.batch, -1)[..., : shape.positions]
 
 
 def _loop(frame: Frame, tensors: dict[str, Tensor]) -> None:
@@ -258,8 +286,10 @@ def backward(
     outside: Mapping[str, Tensor | None],
     last: Mapping[str, Tensor | None],
     to_input: bool = True,
+    of_attended: Tensor | None = None,
 ) -> Gradients:
-    """All gradients, from those of the states after every step (`outside`, [T, B, n]) and after the last one."""
+    """All gradients, from those of the states after every step (`outside`, [T, B, n]) and after the last one, and from
+    that of the weights of a look-up, [T, B, S]."""
     definition = program.plan.definition
     frame, batch = done.frame, done.batch
     B, rows = frame.shape.batch, frame.shape.rows
@@ -284,7 +314,15 @@ def backward(
         if seed is not None:
             tensors[f"seed:{name}"] = seed = side_by_side(seed)
         seeds[name] = seed
-    tensors["nothing"] = zeros(max(map(frame.width, definition.results.values())))
+    room = width_of(frame.shape.positions, program.machine)
+    tensors["nothing"] = zeros(max(room, *map(frame.width, definition.results.values())))
+    if program.looks:
+        tensors |= _memory_back(tensors, B, room)
+        if of_attended is not None:
+            if batch is not None:
+                of_attended = of_attended.flatten(0, 1)[batch.rows].unsqueeze(1)
+            tensors["seed of weights"] = of_attended = side_by_side(of_attended)
+        seeds[SEED] = of_attended
     back = frame.back(seeds)
     kept = tensors["kept"] = empty(rows, back.total)
     if frame.shape.narrow:
@@ -320,4 +358,19 @@ def backward(
     result = after_loop(program, done, columns, states, into)
     if batch is not None and "x" in result.inputs:
         result.inputs["x"] = batch.spread(result.inputs["x"].flatten(0, 1))
+    for name in ("keys", "values"):
+        if program.looks:
+            found = tensors[f"of {name}"]
+            found = found if batch is None else torch.empty_like(found).index_copy_(0, batch.order, found)
+            result.memory[name] = found.transpose(0, 1)[..., : done.units[name]]
+    if "of energy" in tensors:
+        result.memory["energy"] = tensors["of energy"].sum(0)[: done.units["keys"]]
     return result
+
+
+def _memory_back(tensors: Mapping[str, Tensor], B: int, room: int) -> dict[str, Tensor]:
+    """Where the way back adds up the gradients of a memory, and room for those of the scores."""
+    found = {f"of {name}": zeros(*tensors[f"memory:{name}"].shape) for name in ("keys", "values")}
+    if "memory:energy" in tensors:
+        found["of energy"] = zeros(B, len(tensors["memory:energy"]))
+    return found | {"scores": empty(B, room)}

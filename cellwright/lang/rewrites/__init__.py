@@ -1,5 +1,6 @@
 """Wrappers as rewrites of the equations: one short file each, for every cell and every target."""
 
+from .attention import QUERY, with_attention
 from .clip import with_state_clip
 from .dropout import with_recurrent_dropout
 from .initial import with_initial_state
@@ -8,6 +9,8 @@ from .perturbation import with_perturbation
 from .zoneout import with_expected_zoneout, with_zoneout
 
 __all__ = [
+    "QUERY",
+    "with_attention",
     "with_expected_zoneout",
     "with_initial_state",
     "with_layer_norm",

@@ -1,10 +1,11 @@
 """Attention over a memory: with the scores of Bahdanau, Cho & Bengio 2015 and Luong, Pham & Manning 2015."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...emit.attention import Memory
 from ...errors import OptionError
-from ..sequences import masked_softmax
+from ...lang import QUERY, Definition, with_attention
 
 SCORES = ("additive", "general", "dot")
 
@@ -34,19 +35,21 @@ class Attention(nn.Module):
             self.query = nn.Linear(units, units, False, like.device, like.dtype)
             self.energy = nn.Linear(units, 1, False, like.device, like.dtype)
 
-    def keys(self, memory: Tensor) -> Tensor:
-        """What no state has a part in, once for all steps: [S, B, M] to [S, B, P]."""
-        keys: Tensor = memory if self.score == "dot" else self.key(memory)
-        return keys
+    def equations(self, definition: Definition) -> Definition:
+        """Those of a cell, whose x_t becomes [x_t; context_t] where zeros stand in x_t."""
+        score = "additive" if self.score == "additive" else "dot"
+        return with_attention(definition, score, definition.output_size)
 
-    def forward(self, h: Tensor, keys: Tensor, memory: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """For h [B, P] the context [B, M] and the weights a [B, S], which are zero where `valid` [S, B] is false."""
-        if self.score == "additive":
-            scores = self.energy(torch.tanh(self.query(h) + keys)).squeeze(-1)
-        else:
-            scores = (h * keys).sum(-1)
-        a = masked_softmax(scores, valid, 0)
-        return (a.unsqueeze(-1) * memory).sum(0), a.t()
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What the equations have besides the cell's."""
+        return {QUERY: self.query.weight} if self.score == "additive" else {}
+
+    def memory(self, memory: Tensor, valid: Tensor | None, before: int) -> Memory:
+        """What a call reads: of a memory [S, B, M], finite in the padding, the values behind `before` zeros."""
+        keys = memory if self.score == "dot" else self.key(memory)
+        energy = self.energy.weight[0] if self.score == "additive" else None
+        return Memory(keys, F.pad(memory, (before, 0)), energy, valid)
 
     def extra_repr(self) -> str:
         """What `print` shows."""
