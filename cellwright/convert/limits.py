@@ -27,7 +27,14 @@ def check_size(path: Path, size: int, limit: int) -> None:
 
 def first_line(error: Exception) -> str:
     """What an error of somebody else says, in one line."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return one_line(str(error).strip().split("\n")[0]) or type(error).__name__
+
+
+def one_line(text: object, most: int = 400) -> str:
+    """A text of somebody else as one line: neither long, nor with characters that control a terminal."""
+    line = " ".join(str(text)[: 4 * most].split())
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def open_zip(path: Path, what: str, limit: int = LIMIT) -> zipfile.ZipFile:

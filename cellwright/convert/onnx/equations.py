@@ -7,6 +7,7 @@ from ... import cells
 from ...errors import DataError
 from ...lang import Equations
 from ...lang.functions import clamp, elu, leaky_relu, relu, sigmoid, softplus, softsign, tanh, where
+from ..limits import one_line
 from .operators import ACTIVATIONS
 
 # Every activation of the operators, with the values of alpha and beta where the model gives none: those of ONNX's
@@ -119,7 +120,8 @@ def activations(op: str, attributes: Mapping[str, Any], directions: int, place: 
     found = []
     for name in names:
         if name.lower() not in known:
-            raise DataError(f"{place}, attribute 'activations': got {name!r}, expected some of {', '.join(_FUNCTIONS)}")
+            got, all_ = one_line(name, 40), ", ".join(_FUNCTIONS)
+            raise DataError(f"{place}, attribute 'activations': got {got!r}, expected some of {all_}")
         name = known[name.lower()]
         words = [name]
         for key, given, usual in zip(("alpha", "beta"), (alphas, betas), _FUNCTIONS[name][1], strict=False):

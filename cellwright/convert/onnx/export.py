@@ -16,7 +16,6 @@ from ...errors import DataError, OptionError
 from ...lang import Definition
 from ...nn import Recurrent
 from ...nn.weights import whole as dense
-from ..weights.layers import check_layer
 from .file import LIMIT, package
 from .operators import Operator, operator_of, weights_for
 
@@ -37,9 +36,10 @@ def to_onnx(
     and with resets it is always a `Scan`: ONNX Runtime has the operators in float32 only, and they know no resets.
 
     Inputs: `x` [T, B, I] (or [B, T, I] with batch_first); `lengths` and `reset` if asked for, as the layer takes them;
-    the states before the first step, `h0` [L*D, B, units] and so on. Outputs: `output`, and the states after the last
-    valid step, `hn` and so on. For layers of a list of cells the states stand apart: `h0_l0` [D, B, units], `h0_l1`.
-    Dropout is left out, zoneout is what it is in evaluation.
+    the states before the first step, `h0` [L*D, B, units] and so on. Outputs: `output` (with merge="none" also
+    `output_reverse`), and the states after the last valid step, `hn` and so on. For layers of a list of cells the
+    states stand apart: `h0_l0` [D, B, units], `h0_l1`. Dropout is left out, zoneout is what it is in evaluation. First
+    states that were learned are inputs like others; those after a reset are in the model.
 
     Args:
         layer: RNN, LSTM, GRU or Recurrent, in float32 or float64 (which ONNX Runtime has no erf for).
@@ -61,7 +61,8 @@ def to_onnx(
         )
     if symbols is not None and (symbols.dim() != 2 or symbols.shape[1] != layer.input_size):
         raise OptionError(f"got symbols of shape {list(symbols.shape)}, expected [V, {layer.input_size}]")
-    check_layer(layer)
+    if output is not None and layer.merge == "none":
+        raise OptionError("got an output layer and merge='none', which has two outputs; expected one, such as the sum")
     equations = layer.equations(training=False)
     weights = [
         {k: _array(v) for k, v in dense(definition, layer._weights(n, suffix)).items()}
@@ -125,7 +126,7 @@ class _Export:
     def run(self, symbols: Tensor | None) -> tuple[str, list[dict[str, str]]]:
         """The layers, one after the other: names of the output [T, B, O], and of each one's states [D, B, units]."""
         b = self.b
-        for name in ("output", *self._inputs(), *self._state_shapes("n")):
+        for name in ("output", "output_reverse", *self._inputs(), *self._state_shapes("n")):
             b.name(name)
         x, masks = self._sequences()
         states = self._states()
@@ -135,11 +136,13 @@ class _Export:
         last = []
         for k, (definition, before) in enumerate(zip(self.equations, states, strict=True)):
             operator = operator_of(definition) if not self.reset and b.dtype == np.float32 else None
+            below = x
             if operator is None:
                 x, after = self._scans(k, x, masks, before, whole)
             else:
                 x = emit.one_hot(b, x, definition.input_size) if whole else x
                 x, after = self._operator(k, operator, definition, x, before)
+            x = self._past(k, below, self._merged(x), masks, whole)
             whole = False
             last.append(after)
         return x, last
@@ -239,6 +242,31 @@ class _Export:
             result = b.op("Reshape", b.op("Transpose", result, perm=[0, 2, 1, 3]), b.numbers(0, 0, -1))
         return result, dict(zip(before, last, strict=True))
 
+    def _merged(self, x: str) -> str:
+        """The two directions as the layer gives them, from both side by side."""
+        b, merge = self.b, self.layer.merge
+        if self.layer.directions == 1 or merge in ("concat", "none"):
+            return x
+        total = b.op("Add", *self._halves(x))
+        return total if merge == "sum" else b.op("Mul", total, b.constant(0.5))
+
+    def _halves(self, x: str) -> tuple[str, ...]:
+        return self.b.many("Split", x, outputs=("forward", "backward"), axis=-1, num_outputs=2)
+
+    def _past(self, k: int, x: str, output: str, masks: dict[str, str], whole: bool) -> str:
+        """The output of a layer with what goes past it."""
+        b, own = self.b, self.layer.shortcut_of(k)
+        if own is None:
+            return output
+        x = emit.one_hot(b, x, self.equations[k].input_size) if whole else x
+        x = b.op("Where", masks["valid"], x, b.constant(0.0)) if self.lengths else x
+        if not own:
+            return b.op("Add", output, x)
+        weight, bias = map(_array, own)
+        product = b.op("MatMul", x, b.constant(weight.T, f"weight_highway_l{k}"))
+        gate = b.op("Sigmoid", b.op("Add", product, b.constant(bias, f"bias_highway_l{k}")))
+        return b.op("Add", x, b.op("Mul", gate, b.op("Sub", output, x)))
+
     def _joined(self, values: list[str], axis: int) -> str:
         return self.b.op("Concat", *values, axis=axis) if len(values) > 1 else values[0]
 
@@ -277,14 +305,15 @@ class _Export:
         b = self.b
         if self.layer.batch_first:
             result = b.op("Transpose", result, perm=[1, 0, 2])
-        ends = {"output": result}
+        results = self._halves(result) if self.layer.merge == "none" else (result,)
+        ends = dict(zip(("output", "output_reverse"), results, strict=False))
         if self.layer._listed:
             ends |= {f"{name}n_l{k}": value for k, after in enumerate(last) for name, value in after.items()}
         else:
             ends |= {f"{name}n": self._joined([after[name] for after in last], 0) for name in last[0]}
         b.nodes += [emit.OnnxNode("Identity", (value,), (name,), {}) for name, value in ends.items()]
         sequence: list[Any] = ["batch", "time"] if self.layer.batch_first else ["time", "batch"]
-        shapes = {"output": [*sequence, features], **self._state_shapes("n")}
+        shapes = {name: [*sequence, features] for name in ends} | self._state_shapes("n")
         info, kind = onnx.helper.make_tensor_value_info, emit.TYPES[b.dtype.name]
         graph = onnx.helper.make_graph(
             [_node(onnx, node, kind) for node in b.nodes],

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError, InputError
-from ..limits import framework
+from ..limits import framework, one_line
 
 LIMIT = 2**31 - 1  # bytes of a file: protobuf's own; and of its external data together
 _RANK = 32
+_NODES = 100_000  # of a model and its weights
+_NAME = 1000  # characters
 
 # ONNX's number of a type: torch's, its name, and the field that holds numbers which are not raw bytes.
 TYPES: dict[int, tuple[torch.dtype, str, str]] = {
@@ -70,12 +72,14 @@ def load(source: Any) -> Any:
         try:
             model.ParseFromString(bytes(source))
         except Exception as error:  # DecodeError, of whichever protobuf is installed
-            raise DataError(f"{name} is not an ONNX model, or it is cut short: {error}") from None
+            raise DataError(f"{name} is not an ONNX model, or it is cut short: {one_line(error)}") from None
     if not model.HasField("graph") or not model.ir_version or not model.opset_import:
         raise DataError(f"{name} is not an ONNX model, or it is cut short: it has no graph or no version")
     if model.functions:
-        raise DataError(f"{name} defines the operator {model.functions[0].name!r} itself; expected ONNX's own only")
-    _check_names(model.graph, name)
+        own = one_line(model.functions[0].name, 80)
+        raise DataError(f"{name} defines the operator {own!r} itself; expected ONNX's own only")
+    _check_versions(model, name)
+    _check_graph(model.graph, name, [0])
     left = LIMIT
     for where, tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -84,7 +88,7 @@ def load(source: Any) -> Any:
     try:
         onnx.checker.check_model(model)
     except Exception as error:
-        raise DataError(f"{name} is against the rules of ONNX: {str(error).strip()}") from None
+        raise DataError(f"{name} is against the rules of ONNX: {one_line(error)}") from None
     return model
 
 
@@ -161,21 +165,41 @@ def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
 def place_of(node: Any) -> str:
     """How messages name a node."""
     name = node.name or next((o for o in node.output if o), "")
-    return f"node {name!r} ({node.domain + '.' if node.domain else ''}{node.op_type})"
+    op = one_line(f"{node.domain}.{node.op_type}".removeprefix("."), 80)
+    return f"node {name!r} ({op})"
 
 
-def _check_names(graph: Any, what: str) -> None:
-    """Every name is text: protobuf gives bytes for what is none."""
+def _check_versions(model: Any, what: str) -> None:
+    """DataError: a version that the installed package cannot know."""
+    newest = package().defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx") and entry.version > newest:
+            raise DataError(
+                f"{what} has opset {entry.version}, expected {newest} at most, which is the newest that the installed "
+                "onnx knows; install a newer onnx, or export the model with an older opset"
+            )
+
+
+def _check_graph(graph: Any, what: str, count: list[int]) -> None:
+    """Every name is text, for which protobuf gives bytes where it is none, and short; there are not too many nodes.
+
+    count: nodes and weights so far.
+    """
+    count[0] += len(graph.node) + len(graph.initializer)
+    if count[0] > _NODES:
+        raise DataError(f"{what} has more than {_NODES:,} nodes and weights; expected fewer")
     names = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
     for node in graph.node:
         names += [node.name, node.op_type, node.domain, *node.input, *node.output]
         for attribute in node.attribute:
             names.append(attribute.name)
             for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                _check_names(inner, what)
+                _check_graph(inner, what, count)
     for value in names:
         if not isinstance(value, str):
-            raise DataError(f"{what} is damaged: {value!r} is no name in UTF-8")
+            raise DataError(f"{what} is damaged: {value[:80]!r} is no name in UTF-8")
+        if len(value) > _NAME:
+            raise DataError(f"{what} has a name of {len(value):,} characters, {value[:40]!r}..., expected {_NAME:,}")
 
 
 def _fetch(tensor: Any, folder: Path | None, what: str, limit: int) -> int:
@@ -205,16 +229,17 @@ def _check(tensor: Any, what: str) -> None:
     for n in dims:
         count *= n
     if min(dims, default=0) < 0 or max(dims, default=0) > LIMIT or len(dims) > _RANK:
-        raise DataError(f"{what} has the shape {_short(dims)}, which no tensor can have")
+        raise DataError(f"{what} has the shape {short(dims)}, which no tensor can have")
     if tensor.HasField("raw_data"):
         got, want = len(tensor.raw_data), count * torch.empty(0, dtype=dtype).element_size()
     else:
         got, want = len(getattr(tensor, TYPES[tensor.data_type][2])), count
     if got != want:
         unit = "bytes" if tensor.HasField("raw_data") else "numbers"
-        raise DataError(f"{what} has the shape {_short(dims)}, so {want} {unit}, but the file holds {got}")
+        raise DataError(f"{what} has the shape {short(dims)}, so {want} {unit}, but the file holds {got}")
 
 
-def _short(dims: list[int]) -> str:
-    shown = ", ".join(map(str, dims[:8]))
+def short(dims: Sequence[int | None]) -> str:
+    """A shape in words."""
+    shown = ", ".join("any" if n is None else str(n) for n in dims[:8])
     return f"[{shown}, ...]" if len(dims) > 8 else f"[{shown}]"

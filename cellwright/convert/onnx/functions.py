@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import DataError, InputError
 from .file import attributes_of, check_attributes, place_of, tensor_of, torch_type
 
 _LARGEST = 2**28  # numbers in a tensor that a shape alone asks for
@@ -25,7 +25,7 @@ def _sized(shape: list[int]) -> list[int]:
     return shape
 
 
-def _ints(value: Any) -> list[int]:
+def integers(value: Any) -> list[int]:
     """Whole numbers from an attribute or from a tensor."""
     return [int(n) for n in (value.flatten().tolist() if isinstance(value, Tensor) else value)]
 
@@ -33,7 +33,7 @@ def _ints(value: Any) -> list[int]:
 def _axes(given: Tensor | None, axes: Any) -> list[int] | None:
     """Axes, which older models have as an attribute and newer ones as an input."""
     value = axes if given is None else given
-    return None if value is None else _ints(value)
+    return None if value is None else integers(value)
 
 
 def _squeeze(x: Tensor, where: Tensor | None = None, /, *, axes: Any = None) -> Tensor:
@@ -55,7 +55,7 @@ def _unsqueeze(x: Tensor, where: Tensor | None = None, /, *, axes: Any = None) -
 
 
 def _reshape(x: Tensor, shape: Tensor, /, *, allowzero: int = 0) -> Tensor:
-    wanted = _ints(shape)
+    wanted = integers(shape)
     if not allowzero:
         wanted = [x.shape[k] if n == 0 else n for k, n in enumerate(wanted)]
     return x.reshape(wanted)
@@ -68,9 +68,9 @@ def _flatten(x: Tensor, /, *, axis: int = 1) -> Tensor:
 
 def _slice(x: Tensor, *given: Tensor | None, starts: Any = None, ends: Any = None, axes: Any = None) -> Tensor:
     a, b, c, d = [*given, None, None, None, None][:4]
-    firsts, lasts = _ints(starts if a is None else a), _ints(ends if b is None else b)
+    firsts, lasts = integers(starts if a is None else a), integers(ends if b is None else b)
     chosen = _axes(c, axes) or list(range(len(firsts)))
-    steps = [1] * len(firsts) if d is None else _ints(d)
+    steps = [1] * len(firsts) if d is None else integers(d)
     for first, last, axis, step in zip(firsts, lasts, chosen, steps, strict=True):
         index = torch.tensor(range(x.shape[axis])[first:last:step], dtype=torch.int64, device=x.device)
         x = x.index_select(axis, index)
@@ -82,7 +82,7 @@ def _split(
 ) -> tuple[Tensor, ...]:
     given = sizes if sizes is not None else split
     if given is not None:
-        return tuple(torch.split(x, _ints(given), axis))
+        return tuple(torch.split(x, integers(given), axis))
     if num_outputs is None:
         raise InputError("got neither sizes nor num_outputs")
     return tuple(torch.split(x, -(-x.shape[axis] // num_outputs), axis))
@@ -98,7 +98,7 @@ def _gather(x: Tensor, indices: Tensor, /, *, axis: int = 0) -> Tensor:
 
 
 def _expand(x: Tensor, shape: Tensor, /) -> Tensor:
-    wanted = _ints(shape)
+    wanted = integers(shape)
     wanted = [1] * (x.dim() - len(wanted)) + wanted
     own = [1] * (len(wanted) - x.dim()) + list(x.shape)
     return x.expand(_sized([n if m == 1 else m for n, m in zip(own, wanted, strict=True)]))
@@ -117,7 +117,7 @@ def _constant(*, value: Any = None, **others: Any) -> Tensor:
 
 def _constant_of_shape(shape: Tensor, /, *, value: Any = None) -> Tensor:
     filled = torch.zeros(1) if value is None else tensor_of(value)
-    return torch.full(_sized(_ints(shape)), filled.item(), dtype=filled.dtype)
+    return torch.full(_sized(integers(shape)), filled.item(), dtype=filled.dtype)
 
 
 def _range(start: Tensor, limit: Tensor, delta: Tensor, /) -> Tensor:
@@ -318,10 +318,14 @@ def _constant_of(node: Any) -> Tensor:
     attributes = attributes_of(node)
     kinds = ("value", "value_float", "value_floats", "value_int", "value_ints")
     check_attributes(place_of(node), attributes, kinds)
+    if len(attributes) != 1:
+        got = " and ".join(attributes) or "none"
+        raise DataError(f"{place_of(node)}: got the attributes {got}, expected one of {', '.join(kinds)}")
     result: Tensor = _constant(**attributes)
     return result
 
 
 # Operators that meant something else before this version of ONNX.
-SINCE = {"Softmax": 13, "LogSoftmax": 13, "Scan": 8, "Reshape": 5, "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7,
-         "Less": 7, "Greater": 7, "Equal": 7, "And": 7, "Or": 7, "Xor": 7, "RNN": 7, "LSTM": 7, "GRU": 7}  # fmt: skip
+SINCE = {"Cast": 6, "Concat": 4, "Dropout": 7, "Selu": 6, "Softmax": 13, "LogSoftmax": 13, "Scan": 8, "Reshape": 5,
+         "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7, "Less": 7, "Greater": 7, "Equal": 7, "And": 7, "Or": 7,
+         "Xor": 7, "RNN": 7, "LSTM": 7, "GRU": 7}  # fmt: skip

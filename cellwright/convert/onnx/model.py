@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CellwrightError, DataError, InputError
-from .file import attributes_of, check_attributes, load, place_of, torch_type
+from ..limits import one_line
+from .file import LIMIT, attributes_of, check_attributes, load, place_of, short, torch_type
 from .functions import FUNCTIONS, SINCE, constants_of
 from .recurrent import ATTRIBUTES, WEIGHTS, Fused, Recurrence
 from .scan.loop import Loop, loop_attributes
@@ -52,6 +53,7 @@ class OnnxModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.layers, self.weights = nn.ModuleDict(), nn.ParameterDict()
+        self._names, self._constants, self._bytes = _Names(), 0, 0
         self.opset = _opset(model)
         held = {tensor.name for tensor in model.graph.initializer}  # older models list their weights as inputs, too
         self._declared = {v.name: _declared(v) for v in model.graph.input if v.name not in held}
@@ -80,13 +82,31 @@ class OnnxModel(nn.Module):
         assert isinstance(call, Layer)
         return self.layers[call.key]  # type: ignore[return-value]
 
+    def add(self, node: Any, layer: nn.Module) -> str:
+        """Keep a recurrent node: its key. DataError: there are too many, or too many weights.
+
+        Nodes may share weights in the file, and have their own here.
+        """
+        self._bytes += sum(p.nbytes for p in layer.parameters())
+        if len(self.layers) >= _LAYERS:
+            raise DataError(f"{place_of(node)}: it is one of more than {_LAYERS:,} recurrent nodes; expected fewer")
+        if self._bytes > LIMIT:
+            raise DataError(
+                f"{place_of(node)}: with it, the recurrent nodes have {self._bytes:,} bytes of weights of their own, "
+                f"expected {LIMIT:,} at most"
+            )
+        key = self._names.new(node.name or node.op_type, self.layers)
+        self.layers[key] = layer
+        return key
+
     def hold(self, name: str, value: Tensor) -> tuple[str, bool]:
         """Keep a constant: its key, and whether it is a weight, as all are that are floating and no single number."""
         trained = value.is_floating_point() and bool(value.dim())
-        key = _key(name, self.weights) if trained else f"constant {sum(1 for _ in self.buffers())}"
         if trained:
+            key = self._names.new(name, self.weights)
             self.weights[key] = nn.Parameter(value)
         else:
+            key, self._constants = f"constant {self._constants}", self._constants + 1
             self.register_buffer(key, value, persistent=False)
         return key, trained
 
@@ -96,9 +116,12 @@ class OnnxModel(nn.Module):
         return value
 
 
-_STEPS = 200  # layers of a model beyond which a `Scan` is not read as one: reading looks at all that stands before it
+_LAYERS = 1000
+_READINGS = 30_000  # nodes looked at, beyond which a `Scan` is not read as a layer: it takes all that stand before it
 # What torch and Python raise for values that do not fit an operator.
-_FAULTS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+_FAULTS = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class Block:
@@ -110,19 +133,22 @@ class Block:
         self.inputs = tuple(v.name for v in graph.input if v.name not in own)
         constants: Constants = ChainMap({**dict.fromkeys(self.inputs), **own}, around)
         self.outputs = tuple(v.name for v in graph.output)
-        calls = []
+        calls, before, readings = [], list[tuple[Any, dict[str, Any]]](), 0
         for k, node in enumerate(nodes):
             # Only what stands in the model's own graph is there once for all steps.
-            tried = node.op_type == "Scan" and len(around.maps) == 1 and len(model.layers) < _STEPS
-            step = _step(model, node, nodes[:k], constants) if tried else None
+            tried = node.op_type == "Scan" and len(around.maps) == 1
+            readings += k + len(own) if tried else 0
+            step = _step(model, node, before, constants) if tried and readings <= _READINGS else None
             calls.append(_call(model, node, constants) if step is None else step)
+            before.append((node, attributes_of(node)))
         used = set(self.outputs)
         self._calls: list[tuple[str, Call, tuple[str, ...], tuple[str, ...]]] = []
         for node, (call, reads) in reversed(list(zip(nodes, calls, strict=True))):
             # What a step has made its own need not be computed.
             if not isinstance(call, Function) or used.intersection(node.output):
                 used |= {*reads, *(() if isinstance(call, Layer) else _inside(node))}
-                self._calls.insert(0, (place_of(node), call, reads, tuple(node.output)))
+                self._calls.append((place_of(node), call, reads, tuple(node.output)))
+        self._calls.reverse()
         self._held = {name: model.hold(name, value) for name, value in own.items() if name in used}
 
     def run(self, model: OnnxModel, inputs: Mapping[str, Tensor], around: Values) -> list[Tensor]:
@@ -134,7 +160,7 @@ class Block:
             except CellwrightError as error:
                 raise InputError(f"{place}: {error}") from None
             except _FAULTS as error:
-                raise InputError(f"{place}: {str(error).strip()}") from error
+                raise InputError(f"{place}: {one_line(error)}") from error
             if any(outputs[len(found) :]):
                 raise InputError(f"{place}: it gives {len(found)} output(s), the model asks for {len(outputs)}")
             values.update((name, value) for name, value in zip(outputs, found, strict=False) if name)
@@ -154,6 +180,8 @@ def _call(model: OnnxModel, node: Any, constants: Constants) -> tuple[Call, tupl
         if op == "Split":
             attributes.setdefault("num_outputs", len(node.output))
         check_attributes(place, attributes, _known(FUNCTIONS[op]))
+        if op == "Cast":
+            torch_type(attributes["to"], f"{place}, attribute 'to'")
         return Function(op, attributes), reads
     if op in ATTRIBUTES:
         check_attributes(place, attributes, ATTRIBUTES[op])
@@ -162,26 +190,22 @@ def _call(model: OnnxModel, node: Any, constants: Constants) -> tuple[Call, tupl
         weights = [constants.get(name) for name in names] if fixed else None
         if fixed:  # they become those of the layer
             reads = tuple("" if k in WEIGHTS[op] else name for k, name in enumerate(reads))
-        key = _key(node.name or op, model.layers)
-        model.layers[key] = Recurrence(place, op, attributes, weights)
-        return Layer(key), reads
+        return Layer(model.add(node, Recurrence(place, op, attributes, weights))), reads
     check_attributes(place, attributes, loop_attributes(model.opset))
     return Loop(Block(model, attributes["body"], constants), attributes, place, model.opset), reads
 
 
 def _step(
-    model: OnnxModel, node: Any, before: Sequence[Any], constants: Constants
+    model: OnnxModel, node: Any, before: Sequence[tuple[Any, dict[str, Any]]], constants: Constants
 ) -> tuple[Call, tuple[str, ...]] | None:
     """How to run a `Scan` node as one layer, and what it reads; None: it is a loop."""
     attributes = attributes_of(node)
     check_attributes(place_of(node), attributes, loop_attributes(model.opset))
-    around = Around([(n, attributes_of(n)) for n in before], constants, model._declared)
+    around = Around(before, constants, model._declared)
     step = step_of(node, attributes, model.opset, around)
     if step is None:
         return None
-    key = _key(node.name or "Scan", model.layers)
-    model.layers[key] = Fused(step)
-    return Layer(key), (*node.input[: len(step.states)], step.x, *step.masks.values())
+    return Layer(model.add(node, Fused(step))), (*node.input[: len(step.states)], step.x, *step.masks.values())
 
 
 def _inside(node: Any) -> set[str]:
@@ -246,7 +270,10 @@ def _declared(value: Any) -> tuple[torch.dtype, list[int | None] | None]:
     dtype = torch_type(tensor.elem_type, f"the input {value.name!r}")
     if not tensor.HasField("shape"):
         return dtype, None
-    return dtype, [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    if any(n is not None and n < 0 for n in shape):
+        raise DataError(f"the input {value.name!r} has the shape {short(shape)}, which no tensor can have")
+    return dtype, shape
 
 
 def _check_input(name: str, value: Any, dtype: torch.dtype, shape: list[int | None] | None) -> None:
@@ -262,10 +289,19 @@ def _check_input(name: str, value: Any, dtype: torch.dtype, shape: list[int | No
         raise InputError(f"got the input {name!r} of shape {list(value.shape)}, expected [{want}]")
 
 
-def _key(name: str, taken: Any) -> str:
-    """A name for a module or a parameter that is not in use: torch allows no dots."""
-    base = name.replace(".", "_") or "unnamed"
-    key, k = base, 1
-    while key in taken or hasattr(taken, key):
-        key, k = f"{base}_{k}", k + 1
-    return key
+class _Names:
+    """Names for modules and parameters: torch allows no dots, and each only once."""
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[int, str], int] = {}  # how often each was asked for, so that many take no longer
+
+    def new(self, name: str, taken: Any) -> str:
+        """A name that is not in use."""
+        base = name.replace(".", "_") or "unnamed"
+        k = self._used.get((id(taken), base), 0)
+        key = f"{base}_{k}" if k else base
+        while key in taken or hasattr(taken, key):
+            k += 1
+            key = f"{base}_{k}"
+        self._used[id(taken), base] = k
+        return key

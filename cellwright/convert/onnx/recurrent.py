@@ -11,6 +11,7 @@ from ...lang import Definition
 from ...nn import Recurrent
 from ...nn.scan import Program, scan
 from ...nn.sequences import check_state, read
+from ..limits import one_line
 from .equations import activations, cell_for
 from .operators import ORDER, PEEPHOLES
 from .scan.step import Step
@@ -41,7 +42,8 @@ class Recurrence(nn.Module):
         self.direction = attributes.get("direction", "forward")
         if self.direction not in ("forward", "reverse", "bidirectional"):
             raise DataError(
-                f"{place}, attribute 'direction': got {self.direction!r}, expected forward, reverse or bidirectional"
+                f"{place}, attribute 'direction': got {one_line(self.direction, 40)!r}, "
+                "expected forward, reverse or bidirectional"
             )
         for name in ("layout", "input_forget"):
             if attributes.get(name, 0) not in (0, 1):
@@ -90,6 +92,8 @@ class Recurrence(nn.Module):
         for name, value, shape in want:
             if value is not None and (list(value.shape) != shape or 0 in shape):
                 raise InputError(f"{name} has the shape {list(value.shape)}, expected {shape}")
+            if value is not None and not bool(value.isfinite().all()):
+                raise InputError(f"{name} holds NaN or infinite numbers, expected finite ones")
             if value is not None and (value.dtype != W.dtype or not value.is_floating_point()):
                 raise InputError(f"{name} has the type {value.dtype}, W has {W.dtype}; expected one floating type")
 

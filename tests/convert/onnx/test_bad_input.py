@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,31 @@ def with_sequence() -> Any:
     return model
 
 
+def with_size(size: int) -> Any:
+    model = single("Identity")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    return model
+
+
+def with_sequences(count: int) -> Any:
+    model = loop([node("Add", "h x", "h2")])
+    next(a for a in model.graph.node[0].attribute if a.name == "num_scan_inputs").i = count
+    return model
+
+
+def with_number(value: float) -> Any:
+    model, _ = recurrent("LSTM")
+    tensor = next(t for t in model.graph.initializer if t.name == "W")
+    weights = onnx.numpy_helper.to_array(tensor).copy()
+    weights[0, 3, 1] = value
+    tensor.CopyFrom(onnx.numpy_helper.from_array(weights, "W"))
+    return model
+
+
+def constant(**attributes: Any) -> Any:
+    return graph_of([node("Constant", "", "y", name="n", **attributes)], {"x": X}, {"y": 0}, {})
+
+
 def with_extra(op: str, **options: Any) -> Any:
     return recurrent(op, **options)[0]
 
@@ -197,6 +223,20 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "string": (lambda: with_type(8), "the input 'x' has the type STRING, expected one of float32, uint8"),
     "float8": (lambda: with_type(17), "the input 'x' has the type FLOAT8E4M3FN"),
     "sequence": (with_sequence, "the input 'x' is no tensor"),
+    "opset": (lambda: single("Relu", opset=99), "the model has opset 99, expected .* install a newer onnx, or export"),
+    "old concat": (lambda: single("Concat", inputs="x x", opset=3), r"'n' \(Concat\): got the operator of opset 3"),
+    "old dropout": (lambda: single("Dropout", opset=6), r"'n' \(Dropout\): got the operator of opset 6"),
+    "old cast": (lambda: single("Cast", to="FLOAT", opset=5), r"'n' \(Cast\): got the operator of opset 5"),
+    "cast": (lambda: single("Cast", to=8), r"'n' \(Cast\), attribute 'to' has the type STRING, expected one of"),
+    "no constant": (lambda: constant(), r"node 'n' \(Constant\): got the attributes none, expected one of value, "),
+    "two constants": (
+        lambda: constant(value_int=1, value_float=2.0),
+        r"node 'n' \(Constant\): got the attributes value_float and value_int, expected one of",
+    ),
+    "negative size": (lambda: with_size(-3), r"the input 'x' has the shape \[-3, 3\], which no tensor can have"),
+    "sequences": (lambda: with_sequences(10**12), r"'loop' \(Scan\), attribute 'num_scan_inputs': got 1000000000000, "),
+    "NaN": (lambda: with_number(np.nan), r"node 'cell' \(LSTM\): W holds NaN or infinite numbers, expected finite"),
+    "infinity": (lambda: with_number(-np.inf), r"node 'cell' \(LSTM\): W holds NaN or infinite numbers"),
     "old softmax": (lambda: single("Softmax", opset=11), r"\(Softmax\): got the operator of opset 11"),
     "string constant": (
         lambda: graph_of([onnx.helper.make_node("Constant", [], ["y"], name="n", value_string="a")], {"x": X},
@@ -264,6 +304,123 @@ def test_loops_that_do_not_fit(attributes: dict[str, Any], message: str) -> None
     model = graph_of([scan_node(**attributes)], {"a": x, "b": x, "h0": X}, {"last": 2}, {"W": X})
     with pytest.raises(DataError, match=message):
         from_onnx(model)
+
+
+def loop(body: list[Any], before: list[Any] | None = None, units: int = 3) -> Any:
+    """A model of a Scan h2 = body(h, x) over X, behind other nodes."""
+    h = onnx.helper
+
+    def info(name: str, rank: int) -> Any:
+        return h.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * (rank - 1) + [units])
+
+    inner = h.make_graph(body, "step", [info("h", 2), info("x", 2)], [info("h2", 2)])
+    scan = h.make_node("Scan", ["h0", "X"], ["last"], name="loop", body=inner, num_scan_inputs=1)
+    graph = h.make_graph([*(before or []), scan], "g", [info("h0", 2), info("X", 3)], [info("last", 2)])
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", 21)], ir_version=10)
+
+
+def chain(op: str, first: str, steps: int, **attributes: Any) -> list[Any]:
+    """c0 = op(first, first), c1 = op(c0, c0), ..."""
+    names = [first, *(f"c{k}" for k in range(steps))]
+    return [onnx.helper.make_node(op, [a, a], [b], **attributes) for a, b in pairwise(names)]
+
+
+def node(op: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    return onnx.helper.make_node(op, inputs.split(), outputs.split(), **attributes)
+
+
+LARGE: dict[str, Callable[[], Any]] = {
+    "doubled units": lambda: loop(
+        [*chain("Concat", "x", 45, axis=1), node("Constant", "", "one", value_ints=[1]),
+         node("ReduceMean", "c44 one", "mean"), node("Add", "h mean", "h2")]
+    ),
+    "doubled units before": lambda: loop([node("Add", "h x", "h2")], chain("Concat", "X", 45, axis=2)),
+    "doubled values": lambda: loop([*chain("Add", "x", 60), node("Add", "h c59", "h2")]),
+    "many parts": lambda: loop(
+        [node("Split", "x", "a", axis=1, num_outputs=10**12), node("Add", "h a", "h2")], units=10**12
+    ),
+    "many parts before": lambda: loop(
+        [node("Add", "h x", "h2")], [node("Split", "X", "a", axis=2, num_outputs=10**12)], 10**12
+    ),
+    "a wide state": lambda: loop([node("Add", "h x", "h2")], units=10**12),
+    "a long step": lambda: loop([*chain("Add", "x", 3000), node("Add", "h c2999", "h2")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_small_files_that_mean_a_lot(name: str) -> None:
+    """What they would compute is not computed for reading them."""
+    from_onnx(LARGE[name]())
+
+
+def copies(of: Any, count: int) -> Any:
+    """A model with its first node many times over."""
+    first = of.graph.node[-1]
+    for k in range(count):
+        another = of.graph.node.add()
+        another.CopyFrom(first)
+        for place in range(len(another.output)):
+            another.output[place] = f"{k} {place}"
+    return of
+
+
+def many_sums() -> Any:
+    values = [onnx.numpy_helper.from_array(np.array(k, "float32"), f"w{k}") for k in range(3000)]
+    adds = [node("Add", f"{'x' if not k else f's{k - 1}'} w{k}", f"s{k}") for k in range(3000)]
+    model = graph_of(adds, {"x": X}, {"s2999": 2}, {})
+    model.graph.initializer.extend(values)
+    return model
+
+
+MANY: dict[str, Callable[[], Any]] = {
+    "nodes": lambda: copies(single("Relu"), 10_000),
+    "weights": many_sums,
+    # A loop is seen after all that stands before it, and read as a layer only while that is not too much.
+    "loops": lambda: copies(loop([node("Softmax", "x", "s"), node("Add", "h s", "h2")]), 500),
+    "loops behind others": lambda: copies(loop([node("Add", "h x", "h2")], chain("Add", "X", 2000)), 60),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_nodes(name: str) -> None:
+    from_onnx(MANY[name]())
+
+
+def test_too_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="the model has more than 100,000 nodes and weights"):
+        from_onnx(copies(single("Relu"), 100_000))
+    monkeypatch.setattr("cellwright.convert.onnx.model._LAYERS", 10)
+    with pytest.raises(DataError, match=r"node 'cell' \(RNN\): it is one of more than 10 recurrent nodes"):
+        from_onnx(copies(recurrent("RNN")[0], 10))
+
+
+def test_shared_weights_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that share one large weight in the file would each have their own here."""
+    monkeypatch.setattr("cellwright.convert.onnx.model.LIMIT", 1000)
+    model, _ = recurrent("RNN")
+    from_onnx(model)
+    with pytest.raises(DataError, match=r"\(RNN\): with it, the recurrent nodes have 1,\d+ bytes of weights"):
+        from_onnx(copies(model, 20))
+
+
+def test_messages_are_short_lines() -> None:
+    """Whatever stands in the file."""
+
+    def custom(op: str, **attributes: Any) -> Any:
+        model = single(op, domain="a\nb", **attributes)
+        model.opset_import.append(onnx.helper.make_opsetid("a\nb", 1))
+        return model
+
+    for make, message in (
+        (lambda: custom("Det\x1b[31m\n" * 20), r"node 'n' \(a b.Det\?\[31m Det.*\.\.\.\): this operator"),
+        (lambda: custom("Det" * 10**6), r"a name of 3,000,000 characters, 'DetDet.*expected 1,000"),
+        (lambda: with_extra("GRU", direction="up\n" * 10**6), "attribute 'direction': got 'up up .*expected forward"),
+        (lambda: with_extra("RNN", activations=["Tan\n" * 10**6]), "attribute 'activations': got 'Tan Tan .*expected"),
+        (lambda: single("Relu", slope=0.1), r"attribute: slope for operator Relu .*Name: n OpType: Relu"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            from_onnx(make())
+        assert len(str(caught.value)) < 1200 and str(caught.value).isprintable()
 
 
 def test_wrong_calls() -> None:

@@ -70,7 +70,9 @@ def compare(
         names = [i.name for i in run.get_inputs()]
         given = [x, *more.values(), *groups(state, layer._listed)]
         found = run.run(None, {name: t.numpy() for name, t in zip(names, given, strict=True)})
-        want = [output, *groups(last, layer._listed)]
+        outputs = output if isinstance(output, tuple) else (output,)
+        want = [*outputs, *groups(last, layer._listed)]
+        assert len(found) == len(want)
         for name, got, w in zip([o.name for o in run.get_outputs()], found, want, strict=True):
             scale = max(1.0, w.abs().max().item())  # states of some cells grow
             assert_close(f"{name} at T={T}, B={B}", torch.from_numpy(got), w, tolerance * scale)
@@ -195,6 +197,12 @@ WRAPPED = {
     "layer norm": lambda: RNN(3, 4, layer_norm=True),
     "clip": lambda: GRU(3, 4, state_clip=0.1),
     "start": lambda: GRU(3, 4, learn_initial_state=True),
+    "residual": lambda: LSTM(4, 4, 3, residual=True),
+    "highway": lambda: GRU(3, 4, 3, residual="highway", batch_first=True),
+    "both": lambda: Recurrent(Mine, 4, 4, num_layers=2, residual="highway", bidirectional=True, merge="mean"),
+    "sum": lambda: LSTM(3, 5, 2, bidirectional=True, merge="sum", residual=True, proj_size=2),
+    "pair": lambda: RNN(3, 4, 2, bidirectional=True, merge="none", batch_first=True),
+    "all": lambda: LSTM(4, 4, 2, layer_norm=True, residual=True, zoneout=0.2, learn_initial_state=True, state_clip=0.5),
 }
 
 
@@ -208,11 +216,15 @@ def test_wrapped_layers_as_they_are_in_evaluation(name: str, reset: bool, assert
     compare(layer, assert_close, lengths=True, reset=reset)
 
 
+@pytest.mark.parametrize("integer", [False, True])
+def test_what_goes_past_a_layer(integer: bool, assert_close: Any) -> None:
+    layer = Recurrent([LSTMCell(5, 5), GRUCell(5, 7), Mine(7, 7)], residual="highway")
+    assert operators(compare(layer, assert_close, integer=integer)) == {"LSTM", "GRU", "Scan"}
+
+
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"got a layer with residual=True, which is not converted"):
-        to_onnx(LSTM(4, 4, residual=True))
-    with pytest.raises(OptionError, match=r"got a layer with merge='sum'"):
-        to_onnx(LSTM(4, 4, bidirectional=True, merge="sum"))
+    with pytest.raises(OptionError, match=r"got an output layer and merge='none', which has two outputs"):
+        to_onnx(LSTM(3, 4, bidirectional=True, merge="none"), output=nn.Linear(4, 2))
     with pytest.raises(OptionError, match=r"got a Mine to export, expected RNN.*Recurrent\(\[cell\]\)"):
         to_onnx(Mine(3, 4))  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"got weights of torch.bfloat16, expected float32 or float64"):

@@ -19,7 +19,7 @@ from ....lang.cell import prune
 from ....lang.graph import ONE
 from ....lang.trace import Symbol
 from ..file import TYPES, attributes_of
-from ..functions import constants_of
+from ..functions import constants_of, integers
 from .values import ForeignError, LookUp, Matrix, Value, Weights, Words
 from .words import call
 
@@ -69,7 +69,7 @@ class Around:
         for node, attributes in nodes:
             first = node.input[0] if node.input else ""
             axes = attributes.get("axes") or (constants.get(node.input[1]) if len(node.input) > 1 else None)
-            if node.op_type == "Unsqueeze" and axes is not None and [int(n) for n in axes] in ([2], [-1]):
+            if node.op_type == "Unsqueeze" and axes is not None and integers(axes) in ([2], [-1]):
                 self.units.update(dict.fromkeys(node.output, 1))
             elif first in self.units and (
                 node.op_type in ("Identity", "Cast", "Not")
@@ -85,17 +85,13 @@ class Around:
 
 def step_of(node: Any, attributes: Mapping[str, Any], opset: int, around: Around) -> Step | None:
     """The step of a `Scan` node; None: the language of cells has no words for something in it."""
-    ways = {
-        int(way)
-        for side, count in (("input", int(attributes["num_scan_inputs"])), ("output", 1))
-        for way in attributes.get(f"scan_{side}_directions") or [0] * count
-    }
+    ways = {int(way) for side in ("input", "output") for way in attributes.get(f"scan_{side}_directions") or [0]}
     if opset == 8 or len(ways) != 1 or any(any(attributes.get(f"scan_{k}_axes") or ()) for k in ("input", "output")):
         return None
     for absorb in (True, False):
         try:
             return _Reader(node, attributes, around, absorb).step(bool(ways.copy().pop()))
-        except (ForeignError, CellwrightError, ArithmeticError, LookupError, TypeError, RecursionError):
+        except (ForeignError, CellwrightError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
             continue  # also what a damaged body makes of an operator
     return None
 

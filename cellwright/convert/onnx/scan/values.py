@@ -17,6 +17,8 @@ from ....lang.graph import ONE, Graph, Node, Param
 from ....lang.ops import apply
 from ....lang.trace import Symbol
 
+_PIECES = 1000  # of a value: doubling it forty times would take more memory than there is
+
 
 class ForeignError(Exception):
     """The language of cells has no words for this."""
@@ -81,6 +83,8 @@ class Value:
         self._width, self._take, self._seen = width, take, dict[tuple[int, int], Any]()
         self.leaves, self.truth = leaves, truth
         self._pieces = tuple(pieces)
+        if len(pieces) > _PIECES:
+            raise ForeignError(f"a value of {len(pieces)} pieces")
 
     @property
     def width(self) -> int:

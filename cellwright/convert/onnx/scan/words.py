@@ -204,8 +204,10 @@ def _stretch(value: Value, start: int, width: int) -> Value:
 def _split(w: Words, given: list[Any], a: Mapping[str, Any]) -> Any:
     value, sizes = _value(given, 0), _numbers(given, 1, a, "split")
     _over_units([a.get("axis", 0)], a["rank"])
+    if a.get("num_outputs", a["outputs"]) != a["outputs"]:
+        raise ForeignError(f"{a['num_outputs']} parts, of which {a['outputs']} are named")
     if sizes is None:
-        each = -(-value.width // a.get("num_outputs", a["outputs"]))
+        each = -(-value.width // a["outputs"])
         sizes = [min(each, value.width - k) for k in range(0, value.width, each)]
     if sum(sizes) != value.width or len(sizes) != a["outputs"]:
         raise ForeignError(f"{value.width} units split into {sizes}")
