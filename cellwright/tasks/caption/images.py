@@ -1,6 +1,7 @@
 """Images out of files, one after the other: .npz archives, folders, PNG and JPEG files; or features made of them."""
 
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -77,17 +78,26 @@ def _said(shape: tuple[int, ...]) -> str:
 def _read(path: Path, channels: int, digest: Any) -> Iterator[Picture]:
     """The images of one path."""
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
-        if not files:
-            raise DataError(f"{path} has no image: no file that ends with {', '.join(SUFFIXES)}")
-        for file in files:
-            name = file.relative_to(path)
+        empty = True
+        for file in _walk(path):
+            empty, name = False, file.relative_to(path)
             keys = (name.as_posix(), name.name, name.stem)
             yield Picture(str(file), tuple(dict.fromkeys(keys)), _pixels(file, channels, digest))
+        if empty:
+            raise DataError(f"{path} has no image: no file that ends with {', '.join(SUFFIXES)}")
     elif path.suffix.lower() == ".npz":
         yield from _archive(path, digest)
     else:
         yield Picture(str(path), (path.name, path.stem), _pixels(path, channels, digest))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The images of a folder, at every depth, in the order of their names."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
+            yield Path(entry.path)
 
 
 def _pillow() -> Any:
@@ -124,7 +134,7 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
     try:
         with zipfile.ZipFile(path) as archive:
             headers = {name.removesuffix(".npy"): _header(archive, name) for name in archive.namelist()}
-            keys = [str(key) for key in _keys(path, archive, headers)]
+            keys = _keys(path, archive, headers)
             name = _chosen(path, {n: shape for n, (shape, _, _) in headers.items()})
             shape, columns, dtype = headers[name]
             kinds = {3: "u", 4: "u"} if dtype.kind == "u" else {2: "f", 3: "f"}
@@ -136,14 +146,14 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
             row = shape[1:] if len(shape) == 4 else (*shape[1:], 1) if dtype.kind == "u" else (1, *shape[1:])[-2:]
             if not all(row) or int(np.prod(row)) > _LARGEST or (dtype.kind == "u" and row[2] not in _MODES):
                 raise DataError(f"{path}: the array {name!r} is {list(shape)}, expected images with 1, 3 or 4 channels")
-            if keys and len(keys) != shape[0]:
+            if keys is not None and len(keys) != shape[0]:
                 raise DataError(f"{path} has {len(keys)} names in `keys` and {shape[0]} images; give each one name")
             with archive.open(f"{name}.npy") as file:
                 _skip_header(file)
                 for n in range(shape[0]):
                     raw = file.read(int(np.prod(row)) * dtype.itemsize)
                     values = np.frombuffer(raw, dtype).reshape(row)
-                    key = keys[n] if keys else str(n)
+                    key = str(n if keys is None else keys[n])
                     if dtype.kind == "f":
                         values = values.astype(np.float32)
                         if not np.isfinite(values).all():
@@ -170,14 +180,15 @@ def _skip_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, columns, dtype
 
 
-def _keys(path: Path, archive: zipfile.ZipFile, headers: dict[str, Any]) -> list[Any]:
+def _keys(path: Path, archive: zipfile.ZipFile, headers: dict[str, Any]) -> NDArray[Any] | None:
+    """The names of the images; None: they have none."""
     if "keys" not in headers:
-        return []
+        return None
     with archive.open("keys.npy") as file:
-        found = np.lib.format.read_array(file, allow_pickle=False)
+        found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     if found.ndim != 1 or found.dtype.kind not in "Uiu":
         raise DataError(f"{path}: the array 'keys' is {found.dtype} {list(found.shape)}, expected names or numbers [N]")
-    return list(found.tolist())
+    return found
 
 
 def _chosen(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:

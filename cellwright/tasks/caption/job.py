@@ -1,6 +1,5 @@
 """1 to N: a sentence about an image."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from ...errors import DataError
 from ...lang import Definition
 from ...topologies import EncoderDecoder, LinearBridge
 from ..data.lexicon import Lexicon
-from ..data.tables import SUFFIXES, Table, named
+from ..data.tables import named
 from ..pictures import over_images
 from ..sequences.dataset import Batches, Example, Pairs
 from ..sequences.job import SequencesJob
 from ..sequences.net import Net, decoder
+from .captions import read
 from .config import CaptionConfig
 from .encoder import ImageEncoder, grid
 from .images import Images, is_images
@@ -54,7 +54,7 @@ class CaptionJob(SequencesJob):
     def examples(
         self, config: Any, paths: Sequence[str], layout: dict[str, Any], labelled: bool, data: Pairs | None
     ) -> Iterator[Example]:
-        """Every image with its captions. Captions are held in memory, images are not."""
+        """Every image with its captions."""
         files = [Path(path) for path in paths]
         pictures = [path for path in files if is_images(path)]
         tables = [path for path in files if not is_images(path)]
@@ -68,26 +68,24 @@ class CaptionJob(SequencesJob):
                 f"images.npz` or `captions.csv folder`"
             )
         digest = None if data is None else data.hash
-        captions = _captions(tables, config, digest) if labelled else {}
+        captions = read(tables if labelled else (), config, digest)
         shape = tuple(layout["shape"]) if "shape" in layout else None
         images = Images(pictures, shape, config.width_and_height, digest)
-        bare, used = [], set[str]()
+        bare = []
         for picture in images:
             layout.setdefault("shape", list(picture.values.shape))
-            matching = [key for key in picture.keys if key in captions]
-            used.update(matching)
-            texts = [text for key in matching for text in captions[key]]
+            texts = [text for key in picture.keys for text in captions.take(key)]
             if labelled and not texts:
                 bare.append(picture.keys)
                 continue
             flat = picture.values if picture.values.ndim == 2 else picture.values.reshape(1, -1)
             yield Example(picture.place, flat, texts, picture.keys[0])
-        if lost := [key for key in captions if key not in used]:
+        if not config.partial and (lost := captions.left()):
             _leave_out(config, lost, "caption(s) name an image that is not there", "add the image(s)")
         if own and data is not None and bare:
             others = [p for p in map(Path, config.validation_data + config.test_data) if not is_images(p)]
-            known = _captions(others, config, None)
-            unnamed = [keys[0] for keys in bare if not any(key in known for key in keys)]
+            known = read(others, config, None)
+            unnamed = [keys[0] for keys in bare if not any(known.take(key) for key in keys)]
             if unnamed:
                 _leave_out(config, unnamed, "image(s) have no caption", "write one for each")
 
@@ -135,70 +133,6 @@ class CaptionJob(SequencesJob):
 def _leave_out(config: Any, names: Sequence[str], what: str, mend: str) -> None:
     if not config.partial:
         raise DataError(f"{len(names)} {what}: {named(names, 5)}; {mend}, or leave them out with --partial")
-
-
-def _captions(tables: Sequence[Path], config: Any, digest: Any) -> dict[str, list[str]]:
-    """The captions of each name of an image."""
-    found: dict[str, list[str]] = {}
-    for path in tables:
-        for place, key, text in _rows(path, config, digest):
-            text = text.strip()
-            if not key.strip() or not text:
-                lacks = "name of an image" if not key.strip() else "caption"
-                raise DataError(f"{place} has no {lacks}; fill it in, or leave the row out")
-            found.setdefault(key.strip(), []).append(text.lower() if config.lower else text)
-    return found
-
-
-def _rows(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
-    """Place, name of the image and caption of each row."""
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        yield from _object(path, config, digest)
-        return
-    if suffix not in SUFFIXES:
-        raise DataError(
-            f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images are .npz "
-            f"files, folders, or .png and .jpg files" + ("" if path.exists() else "; and it does not exist")
-        )
-    table = Table(path, digest)
-    if is_images(Path(table.columns[0])) or len(table.columns) < 2:
-        raise DataError(
-            f"{path} has the columns {named(table.columns)}, expected names of columns in its first row, such as "
-            f"`image` and `caption`"
-        )
-    at = []
-    for k, (wanted, default) in enumerate(((config.image, "image"), (config.caption, "caption"))):
-        name = wanted or (default if default in table.columns else table.columns[k])
-        at.append(table.find(name, f"--{default}", f"the {default}"))
-    for number, cells in table.rows():
-        yield f"{path}, row {number}", cells[at[0]], cells[at[1]]
-
-
-def _object(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
-    """A JSON file: a list of objects with `image` and `caption`, or an object of names to a caption or several."""
-    try:
-        raw = path.read_bytes()
-        data = json.loads(raw)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; name a file or a folder") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from None
-    if digest is not None:
-        digest.update(raw)
-    image, caption = config.image or "image", config.caption or "caption"
-    rows: list[tuple[Any, Any]] = list(data.items()) if isinstance(data, dict) else []
-    for n, row in enumerate(data if isinstance(data, list) else (), 1):
-        if not isinstance(row, dict) or image not in row or caption not in row:
-            raise DataError(f"{path}, entry {n} is not an object with {image!r} and {caption!r}")
-        rows.append((row[image], row[caption]))
-    for n, (key, texts) in enumerate(rows, 1):
-        for text in texts if isinstance(texts, list) else [texts]:
-            if not isinstance(text, str) or not isinstance(key, (str, int)):
-                raise DataError(f"{path}, entry {n} has no text as its caption but a {type(text).__name__}")
-            yield f"{path}, entry {n}", str(key), text
-    if not rows:
-        raise DataError(f"{path} has no captions: it is a {type(data).__name__}, expected a list of objects with rows")
 
 
 JOB = CaptionJob()

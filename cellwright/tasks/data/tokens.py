@@ -24,7 +24,7 @@ UNKNOWN = " <unk>"  # with a space, as most words have one before them
 LIMITS = {"word": 10_000, "bpe": 2_000}  # symbols, where nothing else is asked for
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 _CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s+")
-_REMEMBERED = 2**18  # words of which it is remembered what they are made of
+_REMEMBERED = 2**18  # words of which it is remembered, twice at most, what they are made of
 
 
 class _Known(dict[str, int]):
@@ -180,11 +180,13 @@ class _Spelled(dict[str, list[int]]):
     def __init__(self, pairs: BytePairs) -> None:
         super().__init__()
         self._pairs = pairs
+        self._before: dict[str, list[int]] = {}  # what was remembered last time that it became too much
 
     def __missing__(self, word: str) -> list[int]:
         if len(self) >= _REMEMBERED:
+            self._before = dict(self)
             self.clear()
-        found = self[word] = self._pairs.spell(word)
+        found = self[word] = self._before.get(word) or self._pairs.spell(word)
         return found
 
 

@@ -64,8 +64,7 @@ class Pairs:
         self.target_symbols: dict[str, int] = {}
         self.source_counts: Counter[str] = Counter()  # in the training part
         self.target_counts: Counter[str] = Counter()
-        self.targets, self._texts = Ragged(np.int32), Ragged(np.uint8)
-        self.shown: list[str] = []  # of the sources that are judged and predicted, else empty
+        self.targets, self._texts, self._shown = Ragged(np.int32), Ragged(np.uint8), Ragged(np.uint8)
         self.left_out = self.longest_target = 0
         self._parts, self._source_of, self._pair_parts = bytearray(), array("q"), bytearray()
         self._digest = hashlib.sha256()
@@ -97,7 +96,6 @@ class Pairs:
             source = np.array([symbols.setdefault(s, len(symbols)) for s in source], np.int32)
         self.sources.append(source)
         self._parts.append(part)
-        self.shown.append("" if part == TRAINING else example.shown)
         for text in texts:
             if part == TRAINING:
                 self.target_counts.update(text)
@@ -108,11 +106,13 @@ class Pairs:
             self._pair_parts.append(part)
         kept = "" if part == TRAINING else "\n".join(" ".join(text.split()) for text in example.texts)
         self._texts.append(np.frombuffer(kept.encode("utf-8", "replace"), np.uint8))
+        shown = "" if part == TRAINING else example.shown
+        self._shown.append(np.frombuffer(shown.encode("utf-8", "replace"), np.uint8))
 
     def close(self) -> "Pairs":
         """No more of them."""
         self.sources = Ragged(np.int32) if self.sources is None else self.sources
-        for one in (self.sources, self.targets, self._texts):
+        for one in (self.sources, self.targets, self._texts, self._shown):
             one.close()
         self.parts: NDArray[np.uint8] = np.frombuffer(self._parts, np.uint8)
         self.pair_parts: NDArray[np.uint8] = np.frombuffer(self._pair_parts, np.uint8)
@@ -134,6 +134,10 @@ class Pairs:
         """The texts of a source that is not in the training part."""
         kept = self._texts[source].tobytes().decode()
         return kept.split("\n") if kept else []
+
+    def shown(self, source: int) -> str:
+        """What is said of a source that is not in the training part."""
+        return self._shown[source].tobytes().decode()
 
     @property
     def digest(self) -> str:

@@ -157,7 +157,7 @@ class SequencesJob(Job):
         lines = [f"{len(sources):,} {self.source}s, {words}, {numbers['loss']:.4f} nats per symbol"]
         lines += [] if there() else [ABSENT]
         for k in sources[:_SHOWN].tolist():
-            lines += [f"{self.source:9} {data.shown[k]}", f"written   {judged.texts[k]}"]
+            lines += [f"{self.source:9} {data.shown(k)}", f"written   {judged.texts[k]}"]
             lines += [f"right     {text}" for text in data.texts(k)]
         drawn = partial(self.draw, net, batches, sources[:_SHOWN].tolist())
         return Found("\n".join(lines), numbers, drawn)

@@ -30,6 +30,7 @@ from .symbols import NEVER_WRITTEN, join
 
 _JUDGED = 500  # texts that are written in an evaluation during the training
 _SYMBOLS_AT_ONCE = 2**15  # symbols of all sources of a batch, in evaluations
+_LOGITS_AT_ONCE = 2**26  # numbers in memory: the symbols of a batch times those that may be written
 
 
 def layers(config: Any, size: int, both: bool) -> list[Definition]:
@@ -103,7 +104,9 @@ class Net(ABC):
         self.model.eval()
         data, total, count = batches.data, 0.0, 0
         lengths = data.targets.lengths[pairs]
-        for chosen in by_length(pairs, lengths, _at_once(int(lengths.max(initial=1)))):
+        longest = int(lengths.max(initial=1)) + 1
+        fit = _LOGITS_AT_ONCE // (longest * (len(self.lexicon) + 2))
+        for chosen in by_length(pairs, lengths, max(1, min(fit, _at_once(longest - 1)))):
             b = batches(chosen)
             symbols = int(b.target_lengths.sum()) + len(chosen)
             loss = self.model.loss(b.source, b.target, source_lengths=b.source_lengths, target_lengths=b.target_lengths)
@@ -199,7 +202,7 @@ class PairTask:
         sources = self.data.part(part)[:most]
         judged = judge(self.net, self.batches, self.data.pairs(part), sources, beam, self._scores)
         k = int(sources[0])
-        self.net.sample = f"{self.data.shown[k]}\n-> {judged.texts[0]}\n   ({self.data.texts(k)[0]})"
+        self.net.sample = f"{self.data.shown(k)}\n-> {judged.texts[0]}\n   ({self.data.texts(k)[0]})"
         return judged.numbers
 
 
