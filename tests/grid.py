@@ -39,7 +39,7 @@ class Wrapper:
     options: Callable[[Definition], Options]
     layers: int = 1
     training: bool = True
-    attentive: bool = False
+    score: str = ""  # of `Attentive`
 
 
 def _plain(**options: Any) -> Callable[[Definition], Options]:
@@ -89,7 +89,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "clip of one state": Wrapper(lambda d: {"state_clip": {list(d.states)[-1]: 0.3}}),
     "dropout": Wrapper(_plain(dropout=0.3), layers=2),
     "locked dropout": Wrapper(_plain(dropout=LockedDropout(0.3)), layers=2),
-    "attention": Wrapper(_plain(), attentive=True),
+    "attention": Wrapper(_plain(), score="additive"),
+    "attention by products": Wrapper(_plain(), score="general"),
     "everything": Wrapper(_everything, layers=2),
     "in other forms": Wrapper(_in_other_forms, layers=2),
 }
@@ -126,8 +127,8 @@ def refusal(form: str, wrapper: str) -> str | None:
 def absent(wrapper: str, situation: str) -> str | None:
     """Why a wrapper has no such situation: its call has no word for it."""
     s = SITUATIONS[situation]
-    if WRAPPERS[wrapper].attentive and (s.reset or s.bidirectional or s.layers > 1):
-        return "Attentive runs one cell, forward in time, over whole sequences"
+    if WRAPPERS[wrapper].score and (s.bidirectional or s.layers > 1):
+        return "Attentive runs one cell, forward in time"
     return None
 
 
@@ -180,9 +181,9 @@ class Point:
         self.inputs = self.definition.input_size
         self.call: Options = {"lengths": torch.tensor([T, 0, 2])} if s.lengths else {}
         self.net: nn.Module
-        if given.attentive:
+        if given.score:
             cell = with_weights(BY_NAME[name], "Wrapped")(self.inputs + MEMORY, hidden, **options)
-            self.net, count = Attentive(cell, MEMORY), 1
+            self.net, count = Attentive(cell, MEMORY, score=given.score), 1
         else:
             more = {"merge": "mean"} if s.bidirectional else {}
             layers = max(s.layers, given.layers)
@@ -198,15 +199,15 @@ class Point:
                 **options,
             )
             count = layers * (1 + s.bidirectional)
-            if s.reset:
-                self.call["reset"] = torch.tensor([[0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0]], dtype=torch.bool)
+        if s.reset:
+            self.call["reset"] = torch.tensor([[0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0]], dtype=torch.bool)
         self.net.train(given.training)
         self.fill(hidden)
         self.leaves = {"x": torch.randn(B, T, self.inputs) if s.batch_first else torch.randn(T, B, self.inputs)}
-        if given.attentive:
+        if given.score:
             self.leaves["memory"] = torch.randn(MEMORY, B, MEMORY)
         if s.state:
-            lead = (B,) if given.attentive else (count, B)
+            lead = (B,) if given.score else (count, B)
             for state in self.definition.states:
                 self.leaves[f"state {state}"] = self.start(state, *lead, self.definition.state_size(state))
         self.leaves |= {f"weight {n}": p.detach().clone() for n, p in self.net.named_parameters()}

@@ -129,12 +129,14 @@ class Step:
 
     def look_up(self, i: int) -> None:
         """One look into the memory, or its way back."""
-        *g, query = (self.row(a, self.graph.sizes[self.graph.nodes[a].size]) for a in self.graph.nodes[i].args)
+        sizes, node = self.graph.sizes, self.graph.nodes[i]
+        *g, query = (self.row(a, sizes[self.graph.nodes[a].size]) for a in node.args)
         assert self.memory is not None
         if g:
-            self.values[i], self.shares = self.memory.back(query, g[0], self.seed)
+            self.values[i], self.shares = self.memory.back(query, g[0][..., -sizes[node.name] :], self.seed)
         else:
-            self.values[i], self.attended = self.memory.look(query)
+            context, self.attended = self.memory.look(query)
+            self.values[i] = F.pad(context, (sizes[node.size] - sizes[node.name], 0))
 
     def row(self, i: int, units: int) -> Tensor:
         """A value as rows of units, [..., B, units], where a constant or a weight vector may stand for it."""

@@ -18,9 +18,10 @@ LEAVES = ("input", "state", "param", "const", "count", "grad")
 # Dense products: rows `part` of the matrix `name`, times the argument, plus the same rows of `bias`; and transposed,
 # where `part` names the rows that meet each argument.
 PRODUCTS = ("linear", "linear_t")
-# A look into a memory that is the same at all steps, and the way back. `attend` takes a query to a context, with the
-# score `part`; `attend_t` takes the gradient of the context and the query to that of the query, and leaves a share of
-# the gradient of the memory. What a memory is: `emit/attention.py`.
+# A look into a memory that is the same at all steps, and the way back. `attend` takes a query to a context of the size
+# `name`, with the score `part`; it stands at the end of a row of zeros. `attend_t` takes the gradient of that row and
+# the query to the gradient of the query, and leaves a share of that of the memory. For memories see
+# `emit/attention.py`.
 LOOKUPS = ("attend", "attend_t")
 SCORES = ("additive", "dot")
 
@@ -144,6 +145,9 @@ def check(graph: Graph, params: dict[str, Param], results: Iterable[int] = ()) -
         elif node.op in LOOKUPS:
             if len(sizes) != LOOKUPS.index(node.op) + 1 or ONE in (node.size, *sizes) or node.part not in SCORES:
                 fail(i, f"it takes vectors and one of the scores {', '.join(SCORES)}")
+            row = node.size if node.op == "attend" else sizes[0]
+            if not 0 < graph.sizes.get(node.name, 0) <= graph.sizes[row]:
+                fail(i, f"a context of the size {node.name!r} does not fit into a row of {row}")
         elif node.op in OPS:
             op = OPS[node.op]
             if len(sizes) != op.arity:

@@ -134,7 +134,7 @@ def _check_case(plan: Plan, case: str, masks: bool, reverse: bool, generator: to
     for node in looks:
         units = sizes[definition.graph.nodes[node.args[0]].size]
         point |= {"memory keys": random(POSITIONS, BATCH, units)}
-        point |= {"memory values": random(POSITIONS, BATCH, definition.input_size)}
+        point |= {"memory values": random(POSITIONS, BATCH, sizes[node.name])}
         point |= {"memory energy": random(units)} if node.part == "additive" else {}
     filled = (torch.arange(POSITIONS).unsqueeze(1) < torch.tensor([POSITIONS, 2, 0])) if masks else None
     size = {node.name: sizes[node.size] for node in definition.graph.nodes if node.op == "input"}

@@ -232,7 +232,7 @@ def scan(
             # Kernels leave the padding out instead of masking it.
             masked = valid is not None and not every
             compiled = program.compiled(reset is not None)
-            *both, attended = to_cpu.scan(compiled, weights, inputs, state, reverse, valid, masked, memory)
+            *both, attended = to_cpu.scan_with_memory(compiled, weights, inputs, state, reverse, valid, masked, memory)
             fused = both[0], both[1]
         except TargetError as error:
             if _demanded():

@@ -1,5 +1,7 @@
 """Attention over a memory: against a loop written by hand, with lengths of both, and its gradients."""
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -7,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellwright import Attentive, Cell, GRUCell, InputError, LSTMCell, OptionError
+from cellwright import Attentive, Cell, GRUCell, InputError, LSTMCell, OptionError, check_grads, convert, use_target
+from cellwright.cells import BY_NAME
+from cellwright.nn.built_in import with_weights
+from tests.rounding import assert_roundings
 
 F64 = torch.float64
+Options = dict[str, Any]
 MAKE: dict[str, Any] = {
     "additive": lambda **o: Attentive(LSTMCell(3 + 5, 4, dtype=F64), 5, **o),
     "general": lambda **o: Attentive(LSTMCell(3 + 5, 4, dtype=F64), 5, score="general", **o),
@@ -142,3 +148,116 @@ X, M = torch.randn(6, 2, 3), torch.randn(7, 2, 5)
 def test_wrong_calls(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(Attentive(LSTMCell(8, 4), 5))
+
+
+# The compiled loop: I, M, H and positions; one kernel serves them all.
+SIZES = [(3, 5, 4, 7), (17, 33, 65, 40), (5, 18, 18, 33), (20, 1, 31, 3), (2, 3, 1, 1), (3, 2, 16, 16)]
+
+
+def pair(name: str, score: str, I: int, M: int, H: int, *memory_lengths: int) -> tuple[Attentive, Options]:
+    """A layer in float32 and what it is called with: lengths with an empty sequence, resets, a state."""
+    layer = Attentive(with_weights(BY_NAME[name], "Wrapped")(I + M, H), M, score=score)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.uniform_(-1, 1)
+    states = layer.definition.states
+    state = tuple(torch.rand(4, layer.definition.state_size(s)) for s in states)
+    call: Options = {"lengths": [6, 0, 3, 1], "memory_lengths": list(memory_lengths)}
+    call["reset"] = torch.rand(6, 4) < 0.3
+    return layer, call | {"state": state if len(state) > 1 else state[0]}
+
+
+def results(layer: Attentive, x: Tensor, memory: Tensor, call: Options, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Output, last state, weights, and the gradients of a sum of all in which each counts differently."""
+    layer.to(dtype).zero_grad()
+    leaves = [v.detach().to(dtype).requires_grad_() for v in (x, memory)]
+    state = call["state"]
+    given = tuple(s.to(dtype) for s in state) if isinstance(state, tuple) else state.to(dtype)
+    output, last, a = layer(*leaves, **call | {"state": given})
+    found = {"output": output, "weights": a, "last": last[-1] if isinstance(last, tuple) else last}
+    total = sum((v * torch.linspace(-1, 1, v.numel(), dtype=F64).view(v.shape).to(dtype)).sum() for v in found.values())
+    assert isinstance(total, Tensor)
+    total.backward()
+    found |= {f"gradient of {n}": v.grad for n, v in (("x", leaves[0]), ("memory", leaves[1])) if v.grad is not None}
+    return found | {f"gradient of {n}": w.grad for n, w in layer.named_parameters() if w.grad is not None}
+
+
+@pytest.mark.parametrize(("name", "score"), [("lstm", "additive"), ("mgu", "general")])
+def test_the_compiled_loop_is_the_reference(name: str, score: str) -> None:
+    """With lengths, resets, a state, short and empty memories; gradients of outputs and of weights."""
+    for I, M, H, S in SIZES:
+        layer, call = pair(name, score, I, M, H, S, S, 0, (S + 1) // 2)
+        x, memory = torch.randn(6, 4, I), torch.randn(S, 4, M)
+        with use_target("cpu"):
+            got = results(layer, x, memory, call, torch.float32)
+            with torch.no_grad():
+                output, _, a = layer(x, memory, **call)
+        assert torch.equal(output, got["output"])
+        assert torch.equal(a, got["weights"])
+        with use_target("torch"):
+            want = results(layer, x, memory, call, F64)
+            assert_roundings(got, want, lambda: results(layer, x, memory, call, F64))  # noqa: B023
+
+
+def test_threads_change_no_bit_forward() -> None:
+    layer, call = pair("mgu", "general", 20, 12, 40, 9, 9, 0, 4)
+    x, memory = torch.randn(6, 4, 20), torch.randn(9, 4, 12)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with use_target("cpu"):
+                found.append(results(layer, x.repeat(60, 1, 1), memory, {"state": call["state"]}, torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
+def test_nothing_in_the_padding_of_a_memory_is_seen() -> None:
+    layer, call = pair("lstm", "additive", 3, 2, 5, 3, 1, 0, 2)
+    x, memory = torch.randn(6, 4, 3), torch.randn(5, 4, 2)
+    beyond = (torch.arange(5).unsqueeze(1) >= torch.tensor(call["memory_lengths"])).unsqueeze(-1)
+    clean, spoilt = (results(layer, x, memory.masked_fill(beyond, v), call, torch.float32) for v in (0.0, torch.nan))
+    for name, value in clean.items():
+        assert torch.equal(value, spoilt[name]), name
+
+
+def test_autocast_rounds_the_operands_of_products_alone() -> None:
+    layer, call = pair("mgu", "general", 6, 4, 20, 5, 5, 5, 5)
+    x, memory = torch.randn(6, 4, 6), torch.randn(5, 4, 4)
+    want, _, chosen = layer(x, memory, call["state"])
+    with torch.autocast("cpu", torch.bfloat16):
+        got, _, a = layer(x, memory, call["state"])
+    assert (got.float() - want).abs().max() < 0.05
+    assert (a.float() - chosen).abs().max() < 0.05
+    assert (a.float().sum(-1) - 1).abs().max() < 0.01
+
+
+def test_a_graph_of_torch_compile_takes_the_reference(assert_close: Any) -> None:
+    layer, call = pair("mgu", "general", 3, 2, 4, 5, 5, 5, 5)
+    x, memory = torch.randn(3, 4, 3), torch.randn(5, 4, 2)
+    compiled = torch.compile(layer, backend="eager")
+    for got, want in zip(compiled(x, memory, call["state"]), layer(x, memory, call["state"]), strict=True):
+        assert_close("result", got, want, 1e-5)
+
+
+def test_copies_and_pickles(assert_close: Any) -> None:
+    layer = Attentive(LSTMCell(3 + 2, 4), 2, score="general")
+    x, memory = torch.randn(3, 4, 3), torch.randn(5, 4, 2)
+    want = layer(x, memory)[0]
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert_close("output", other(x, memory)[0], want, 0)
+
+
+@pytest.mark.parametrize("score", MAKE)
+def test_the_gradient_of_the_plan(score: str) -> None:
+    """With lengths, resets, against time; of the memory too, and of the weights as of the states."""
+    report = check_grads(MAKE[score]())
+    assert {c.name for c in report.checks} >= {"memory keys", "memory values"}
+
+
+def test_onnx_refuses_it() -> None:
+    with pytest.raises(OptionError, match="got a Attentive to export, expected RNN, LSTM, GRU or Recurrent"):
+        convert.to_onnx(MAKE["dot"](), "never.onnx")

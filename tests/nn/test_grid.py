@@ -40,7 +40,7 @@ COMBINED = ("everything", "in other forms")  # these hold nearly all wrappers, i
 
 
 def each_with(wrappers: Iterable[str], cells: Iterable[str]) -> list[tuple[str, str]]:
-    return [(c, w) for c in cells for w in wrappers if not refusal(c, w) and not WRAPPERS[w].attentive]
+    return [(c, w) for c in cells for w in wrappers if not refusal(c, w)]
 
 
 def combined() -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 flows     the plan, with every state made to pass through the loop
 passes    stages of the plan -> passes over memory
 vectors   the operations on vectors of float32
-builder, product, kernel          passes -> the text of a module
+builder, product, lookup, kernel  passes -> the text of a module
 amx, tiles, trial         products of bfloat16 in AMX tiles, and whether they can be used
 machine, build, threads   what the processor has; text -> function, through a cache; several threads
 layout, memory, frame, lengths    the arguments of kernels; where values lie, also without the padding of sequences
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .build import cache_report
-from .function import scan
+from .function import scan, scan_with_memory
 from .library import refusal_of, scan_traced
 from .program import Program
 from .stepper import Stepper, why_not
@@ -32,6 +32,7 @@ __all__ = [
     "refusal_of_tensors",
     "scan",
     "scan_traced",
+    "scan_with_memory",
     "why_not",
 ]
 

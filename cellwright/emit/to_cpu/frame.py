@@ -203,8 +203,7 @@ class Frame:
     def of_memory(self, graph: Graph, slot: Slot, backwards: bool, seed: tuple[int, ...] | None) -> Array:
         """What a look-up reads and writes besides its arguments and its result; seed: strides of "seed"."""
         node, room = graph.nodes[slot.node], width_of(self.shape.positions, self.machine)
-        *g, query = node.args
-        widths = {"keys": self.width(query), "values": self.width(g[0] if g else slot.node)}
+        widths = {"keys": self.width(node.args[-1]), "values": width_of(graph.sizes[node.name], self.machine)}
         tensor, of = slot.name.removeprefix("of "), slot.name.startswith("of ")
         if tensor in widths:
             return Array(slot.name if of else f"memory:{tensor}", 0, self.shape.positions * widths[tensor])

@@ -25,15 +25,28 @@ def scan(
     reverse: bool,
     valid: Tensor | None = None,
     output_only: bool = False,
-    memory: Memory | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
-    """The states after every step [T, B, n] and after the last one [B, n], and the weights of a look-up into `memory`
-    [T, B, S]; arguments as `to_torch.run`.
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The states after every step [T, B, n] and after the last one [B, n]; arguments as `to_torch.run`.
 
     Operands of products are bfloat16 under autocast and for tensors of that dtype, if the processor multiplies such;
     else all arithmetic is in float32. Each result has the dtype of its state. `output_only`: with lengths, of the
     states after every step give only the first, and zero in the padding.
     """
+    states, last, _ = scan_with_memory(program, weights, inputs, state, reverse, valid, output_only, None)
+    return states, last
+
+
+def scan_with_memory(
+    program: Program,
+    weights: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    reverse: bool,
+    valid: Tensor | None,
+    output_only: bool,
+    memory: Memory | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
+    """The same for equations that look into a memory, and the weights of its positions [T, B, S]."""
     leaves = (inputs["x"], *state.values(), *weights.values(), *(memory.tensors.values() if memory else ()))
     narrow = program.machine.bfloat16 and wants_bfloat16(leaves)
     # What runs in here has chosen its dtypes.

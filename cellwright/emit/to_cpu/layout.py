@@ -82,6 +82,7 @@ def lay_out(graph: Graph, passes: list[Pass], carried: frozenset[int], narrow: f
         if one.lookup:
             for i in graph.nodes[one.nodes[0]].args:
                 size(graph.nodes[i].size)
+            size(graph.nodes[one.nodes[0]].name)
             layout.slots += of_lookup(graph, one.nodes[0])
         if one.product:
             layout.products.append(one.product)

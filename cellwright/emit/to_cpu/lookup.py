@@ -32,9 +32,11 @@ class LookUp:
         self.count = self.b.load(self.own("positions"), typ=I64)
         self.zero, self.lanes = k.i(0), k.lanes
         self.width = k.width(k.graph.nodes[query].size)  # of a key
-        self.depth = k.width(k.graph.nodes[g[0] if g else i].size)  # of a value
+        self.size, self.depth = node.name, k.width(node.name)  # of a value
+        row = k.graph.nodes[g[0] if g else i].size
+        self.before, self.row = self.b.sub(k.units[row], k.units[node.name]), k.width(row)
         if g:
-            self.g = k.address(Slot(g[0]), m)
+            self.g = k.at(k.address(Slot(g[0]), m), self.before)
 
     def own(self, name: str) -> ir.Value:
         """Where something of the memory begins, for this row."""
@@ -48,10 +50,13 @@ class LookUp:
             self._softmax()
             self._context()
 
-    def _give(self, c: ir.Value, value: ir.Value) -> None:
+    def _give(self, c: ir.Value, value: ir.Value, inside: ir.Value | None = None) -> None:
         """The block of the result that begins at unit c."""
         for place in self.places:
-            self.v.store(value, self.k.at(place, c))
+            if inside is None:
+                self.v.store(value, self.k.at(place, c))
+            else:
+                self.v.store_some(value, self.k.at(place, c), inside)
 
     def _number(self, line: ir.Value, at: ir.Value) -> ir.Value:
         """One number in all lanes."""
@@ -100,12 +105,14 @@ class LookUp:
 
     def _context(self) -> None:
         k, b, v = self.k, self.b, self.v
+        with k.loop(self.zero, self.row, "zeros", by=self.lanes) as c:
+            self._give(c, v.splat(0.0))
         with k.loop(self.zero, self.depth, "context", by=self.lanes) as c:
             column = k.at(self.values, c)
             with k.carrying([v.splat(0.0)], self.zero, self.count, "position") as (s, total):
                 value = v.load(k.at(column, b.mul(s, self.depth)))
                 total[0] = v.fma(self._number(self.weights, s), value, total[0])
-            self._give(c, total[0])
+            self._give(b.add(self.before, c), total[0], k.inside(self.size, c))
 
     def _to_query(self) -> None:
         k, b, v = self.k, self.b, self.v
@@ -114,7 +121,7 @@ class LookUp:
             a, line = self._number(self.weights, s), b.mul(s, self.depth)
             value, into = k.at(self.values, line), k.at(into_values, line)
             with k.carrying([v.splat(0.0)], self.zero, self.depth, "value", by=self.lanes) as (c, total):
-                g, place = v.load(k.at(self.g, c)), k.at(into, c)
+                g, place = v.load_some(k.at(self.g, c), k.inside(self.size, c)), k.at(into, c)
                 total[0] = v.fma(g, v.load(k.at(value, c)), total[0])
                 v.store(v.fma(a, g, v.load(place)), place)
             of_a = b.fadd(v.total(total[0]), self._number(seed, s))

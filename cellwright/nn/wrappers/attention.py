@@ -1,6 +1,5 @@
 """Attention over a memory: with the scores of Bahdanau, Cho & Bengio 2015 and Luong, Pham & Manning 2015."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...emit.attention import Memory
@@ -35,21 +34,21 @@ class Attention(nn.Module):
             self.query = nn.Linear(units, units, False, like.device, like.dtype)
             self.energy = nn.Linear(units, 1, False, like.device, like.dtype)
 
-    def equations(self, definition: Definition) -> Definition:
+    def equations(self, definition: Definition, memory_size: int) -> Definition:
         """Those of a cell, whose x_t becomes [x_t; context_t] where zeros stand in x_t."""
         score = "additive" if self.score == "additive" else "dot"
-        return with_attention(definition, score, definition.output_size)
+        return with_attention(definition, score, definition.output_size, memory_size)
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """What the equations have besides the cell's."""
         return {QUERY: self.query.weight} if self.score == "additive" else {}
 
-    def memory(self, memory: Tensor, valid: Tensor | None, before: int) -> Memory:
-        """What a call reads: of a memory [S, B, M], finite in the padding, the values behind `before` zeros."""
+    def memory(self, memory: Tensor, valid: Tensor | None) -> Memory:
+        """What a call reads, from a memory [S, B, M] that is finite in the padding."""
         keys = memory if self.score == "dot" else self.key(memory)
         energy = self.energy.weight[0] if self.score == "additive" else None
-        return Memory(keys, F.pad(memory, (before, 0)), energy, valid)
+        return Memory(keys, memory, energy, valid)
 
     def extra_repr(self) -> str:
         """What `print` shows."""

@@ -30,7 +30,7 @@ class Attentive(nn.Module):
         self.cell, self.memory_size, self.batch_first = cell, memory_size, bool(batch_first)
         self.attention = Attention(cell.definition().output_size, memory_size, score, next(cell.parameters()))
         #: The equations of a step, with the look into the memory.
-        self.definition = self.attention.equations(cell.definition())
+        self.definition = self.attention.equations(cell.definition(), memory_size)
         self._program = Program(self.definition)
 
     def forward(self, x: Tensor, memory: Tensor, state: Any = None, *, lengths: Any = None, memory_lengths: Any = None,
@@ -53,7 +53,7 @@ class Attentive(nn.Module):
             dict(zip(own.states, before, strict=True)),
             valid=steps.valid,
             reset=steps.reset,
-            memory=self.attention.memory(places.emptied(places.x), places.valid, I),
+            memory=self.attention.memory(places.emptied(places.x), places.valid),
         )
         last, (output, a) = tuple(found.last.values()), map(steps.lay_out, (found.output, found.weights))
         return output, last if len(last) > 1 else last[0], a
