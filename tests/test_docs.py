@@ -20,7 +20,7 @@ from cellwright.cells import CELLS
 from tests.cells_table import table
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/from-equations-to-a-loop.md", "docs/cells.md", "docs/conventions.md")
+PAGES = ("README.md", "docs/tasks.md", "docs/from-equations-to-a-loop.md", "docs/cells.md", "docs/conventions.md")
 
 
 def blocks(page: str, kind: str) -> list[str]:
@@ -48,7 +48,7 @@ def test_python_blocks_run(page: str, tmp_path: Path) -> None:
 
 
 def test_the_graph_in_the_essay_is_what_its_block_prints() -> None:
-    page = PAGES[1]
+    page = "docs/from-equations-to-a-loop.md"
     names: dict[str, Any] = {}
     printed: list[str] = []
     first, second = blocks(page, "python")[:2]
@@ -102,11 +102,11 @@ def commands(page: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def sections() -> dict[str, list[str]]:
-    """The commands of the README under each of its headings, after those that make the run folders they need."""
+def sections(page: str) -> dict[str, list[str]]:
+    """The commands of a page under each of its headings, after those that make the run folders they need."""
     found: dict[str, list[str]] = {}
     makers: dict[str, str] = {}
-    for part in re.split(r"^## ", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M):
+    for part in re.split(r"^## ", (ROOT / page).read_text(encoding="utf-8"), flags=re.M):
         shells = re.findall(r"^```sh\n(.*?)^```", part, re.M | re.S)
         lines = [line.split("  #")[0].strip() for shell in shells for line in shell.splitlines()]
         ours = [line for line in lines if line.startswith("cellwright")]
@@ -118,7 +118,7 @@ def sections() -> dict[str, list[str]]:
 
 
 def write_files(folder: Path) -> None:
-    """The files that the README speaks of."""
+    """The files that these pages speak of."""
     prose = "It was the best of times, it was the worst of times. The age of wisdom, the age of foolishness.\n" * 80
     (folder / "book.txt").write_text(prose)
     (folder / "other.txt").write_text(prose[:500])
@@ -152,8 +152,11 @@ def write_files(folder: Path) -> None:
     (folder / "captions.csv").write_text("image,caption\n" + "".join(f"{n},all is black\n" for n in range(30)))
 
 
-@pytest.mark.parametrize(("heading", "ours"), sections().items(), ids=list(sections()))
-def test_commands_run(heading: str, ours: list[str], tmp_path: Path) -> None:
+SECTIONS = [(page, *section) for page in ("README.md", "docs/tasks.md") for section in sections(page).items()]
+
+
+@pytest.mark.parametrize(("page", "heading", "ours"), SECTIONS)
+def test_commands_run(page: str, heading: str, ours: list[str], tmp_path: Path) -> None:
     """In order, in an empty folder, with fewer steps."""
     write_files(tmp_path)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -176,11 +179,12 @@ def test_commands_run(heading: str, ours: list[str], tmp_path: Path) -> None:
         assert (tmp_path / run / "best.safetensors").is_file()
 
 
-def test_every_command_of_the_readme_is_run() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/tasks.md"])
+def test_every_command_is_run(page: str) -> None:
     """Also those that stand before the first heading, or where a heading is new."""
-    ours = [c for c in commands("README.md") if c.startswith("cellwright")]
-    assert len(ours) > 30
-    assert set(ours) == {command for section in sections().values() for command in section}
+    ours = [c for c in commands(page) if c.startswith("cellwright")]
+    assert len(ours) > 15
+    assert set(ours) == {command for section in sections(page).values() for command in section}
 
 
 @pytest.mark.parametrize("command", commands("docs/cells.md"))
