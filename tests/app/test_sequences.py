@@ -166,7 +166,41 @@ def test_captions_of_features_and_of_every_kind_of_table(cli: Cli, tmp_path: Pat
     assert all(DIGITS[n % 4] in line for n, line in enumerate(said))
 
 
-@pytest.mark.parametrize("kind", ["words", "characters", "images"])
+def test_pieces_of_words(cli: Cli, tmp_path: Path) -> None:
+    """Pieces write what is no word of the training data, and characters of several bytes."""
+    draw, stems = random.Random(0), ["grün", "groß", "klein", "läut", "heiß", "neu"]
+
+    def rows(count: int) -> list[tuple[str, str]]:
+        words = ["".join(draw.choices(stems, k=2)) for _ in range(count)]
+        return [(word, f"<{word}>") for word in words if word != "grüngroß"]
+
+    data, new, run = table(tmp_path / "a.tsv", rows(600)), table(tmp_path / "b.tsv", rows(40)), tmp_path / "run"
+    options = ["--level", "bpe", "--vocabulary", 270, "--hidden", 24, "--steps", 260, "--eval-every", 65, *FAST]
+    done = cli("train", "translate", data, "--out", run, "--test-data", new, "--unknown", 0, *options)
+    assert done.code == 0, done
+    assert last_metrics(run)["exact"] > 0.9
+    net = load(run).net
+    assert len(net.pieces[0]) == len(net.pieces[1]) == 270 and len(net.reads) < 270  # bytes that nobody has seen
+    found = cli("eval", run, new)
+    assert f"exact {last_metrics(run)['exact']:.4f}" in found.out
+    assert f"{last_metrics(run)['loss']:.4f} nats" in found.out
+    lines = tmp_path / "lines.txt"
+    lines.write_text("grüngroß\n\nünknown Ω\n")
+    said = cli("predict", run, lines)
+    assert said.code == 0 and said.out.splitlines()[:2] == ["<grüngroß>", ""], said
+    captions, images = pictures(tmp_path)
+    steps = ("--hidden", 4, "--steps", 2, "--level", "bpe")
+    assert cli("train", "caption", captions, images, "--out", tmp_path / "seen", *steps).code == 0
+    said = cli("predict", tmp_path / "seen", images)
+    assert said.code == 0 and len(said.out.splitlines()) == 60
+    # a run whose pieces were changed is none
+    encoding = json.loads((run / "encoding.json").read_text())
+    encoding["pieces"][0]["merges"][0] = [1, 999]
+    (run / "encoding.json").write_text(json.dumps(encoding))
+    refused(cli("predict", run, lines), "encoding.json is not the one")
+
+
+@pytest.mark.parametrize("kind", ["words", "characters", "pieces", "images"])
 def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:
     common: dict[str, Any] = {"hidden": 6, "batch": 4, "steps": 45, "eval_every": 12, "dropout": 0.3, "sampling": 0.5}
     config: TrainConfig
@@ -175,6 +209,7 @@ def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -
     else:
         data = (str(table(tmp_path / "a.tsv", numbers(50))),)
         more: dict[str, Any] = {"attention": "bahdanau", "layers": 2} if kind == "words" else {"level": "char"}
+        more = {"level": "bpe", "best": "exact"} if kind == "pieces" else more
         config = TranslateConfig(**common, data=data, smoothing=0.1, **more)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert start(config, whole, Stop())
@@ -210,6 +245,10 @@ BAD = [
     ("a.tsv", "one\tuno\n" * 9, ("--longest", "1", "--level", "char"), ("left out by --longest 1",)),
     ("a.tsv", "".join(f"a{n}\tb{n}\n" for n in range(9)), (), ("no word of the texts is there twice", "char")),
     ("a.tsv", "one\tuno\n" * 9, ("--validation", "0.6", "--test", "0.4"), ("leave no data",)),
+    ("a.tsv", "", ("--level", "bpe"), ("0 pair(s)",)),
+    ("a.tsv", "one\tuno\n" * 9, ("--vocabulary", "300"), ("--vocabulary 300 goes with --level bpe, not word",)),
+    ("a.tsv", "one\tuno\n" * 9, ("--vocabulary", "256", "--level", "bpe"), ("--vocabulary 256", "greater than 256")),
+    ("a.tsv", "one\tunos\n" * 9, ("--longest", "2", "--level", "bpe", "--vocabulary", "257"), ("by --longest 2",)),
     ("a.tsv", "one\tuno\n" * 9, ("--attention", "self"), ("--attention self",)),
     ("a.tsv", "one\tuno\n" * 9, ("--beam", "0"), ("--beam 0",)),
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Texts as symbols, scores of texts beside sums by hand, and the readers of images beside numpy."""
 
 import math
+import re
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,22 @@ import torch
 from cellwright import DataError
 from cellwright.tasks.caption.encoder import ImageEncoder, grid
 from cellwright.tasks.caption.images import Images
+from cellwright.tasks.data.merges import learn_merges
 from cellwright.tasks.data.parts import TEST, TRAINING
 from cellwright.tasks.sequences import scores
 from cellwright.tasks.sequences.cider import cider_d
 from cellwright.tasks.sequences.dataset import Example, Pairs
-from cellwright.tasks.sequences.symbols import JOINT, join, split
+from cellwright.tasks.sequences.symbols import JOINT, join, split, to_read, to_write
 
 
 @pytest.mark.parametrize(
     "text", ["the dog.", "“Où est-ce?” (1984-03-23)", "a", "...", "", "l'eau d’or", "x  y", "日本 語"]
 )
-@pytest.mark.parametrize("level", ["word", "char"])
+@pytest.mark.parametrize("level", ["word", "char", "bpe"])
 def test_a_text_comes_back(text: str, level: str) -> None:
     symbols = split(text, level)
+    if level == "bpe":  # words, of which the bytes are symbols
+        symbols = [to_write(bytes([b])) for word in symbols for b in word.encode()]
     assert join(symbols, level) == " ".join(text.split())
     assert all(symbols)
 
@@ -79,6 +84,70 @@ def test_pairs_are_sources_with_their_texts() -> None:
     assert data.texts(2) == ["q r s t u", "v"]
     assert data.target_counts == {"x": 2, "y": 1, "z": 1}
     assert data.source_counts == {"a": 2, "b": 1}
+
+
+ROWS = [("the old dog", "der alte Hund"), ("the older dogs", "die älteren Hunde"), ("old and older", "alt und älter")]
+
+
+def test_words_are_cut_into_pieces_that_are_learned() -> None:
+    data = Pairs("bpe")
+    for source, text in ROWS * 4:
+        data.add(Example("", split(source, "bpe"), [text]), TRAINING)
+    data.add(Example("", split("the Öld dog", "bpe"), ["ein Hund ß"], "the Öld dog"), TEST)
+    data.close()
+    data.cut(262)
+    assert data.sources is not None
+    sides = (
+        (data.sources, data.source_symbols, data.source_counts),
+        (data.targets, data.target_symbols, data.target_counts),
+    )
+    for side, (kept, symbols, counts) in enumerate(sides):
+        texts, learned, names = [row[side] for row in ROWS * 4], data.pieces[side], list(symbols)
+        assert learned is not None
+        words = Counter(word for text in texts for word in re.findall(r" ?\w+", text))
+        assert learned.merges == learn_merges({word.encode(): n for word, n in words.items()}, 6)
+        wanted = [[k for word in re.findall(r" ?\w+", text) for k in learned.spell(word)] for text in texts]
+        assert [kept[n].tolist() for n in range(12)] == wanted
+        assert counts == Counter(names[k] for ids in wanted for k in ids)
+        assert [join([names[k] for k in ids], "bpe") for ids in wanted] == texts
+    assert data.longest_target == max(data.targets.lengths[:12])
+    assert join([list(data.source_symbols)[k] for k in data.sources[12].tolist()], "bpe") == "the Öld dog"
+    assert data.texts(12) == ["ein Hund ß"] and data.shown(12) == "the Öld dog"
+    # what is read later is cut in the same way
+    later = Pairs("bpe", pieces=data.pieces)
+    later.add(Example("", split("the Öld dog", "bpe"), ["ein Hund ß"]), TEST)
+    later.close()
+    assert later.sources is not None
+    for old, new, known, found in (
+        (data.sources[12], later.sources[0], data.source_symbols, later.source_symbols),
+        (data.targets[12], later.targets[0], data.target_symbols, later.target_symbols),
+    ):
+        assert [list(known)[k] for k in old.tolist()] == [list(found)[k] for k in new.tolist()]
+
+
+def test_pairs_that_are_long_in_pieces_are_left_out() -> None:
+    data = Pairs("bpe", 6)
+    rows = [("ab", "ab"), ("ab", "abcdefg"), ("abcdefg", "ab"), ("ab ab", "ab"), ("a b c d e f g", "a")]
+    for source, text in rows:  # the last one has too many words, before anything is learned
+        data.add(Example("", split(source, "bpe"), [text]), TRAINING)
+    data.add(Example("", split("ab", "bpe"), ["abcdefg"]), TEST)
+    data.close()
+    data.cut(257)  # "ab" is the one pair
+    assert data.left_out == 1
+    assert data.targets.lengths.tolist() == [1, 6, 1, 1, 6]
+    data = Pairs("bpe", 5)
+    for source, text in rows:
+        data.add(Example("", split(source, "bpe"), [text]), TRAINING)
+    data.add(Example("", split("ab", "bpe"), ["abcdefg"]), TEST)
+    data.close()
+    data.cut(257)
+    assert data.left_out == 3 and data.pairs(TRAINING).tolist() == [0, 3] and data.pairs(TEST).tolist() == [4]
+    assert data.longest_target == 1
+
+
+def test_a_symbol_is_read_as_far_as_it_is_a_character() -> None:
+    assert [to_read(to_write(piece), "bpe") for piece in (b" dog", "ä".encode(), b"\xc3")] == [" dog", "ä", "\ufffd"]
+    assert to_read("\xe9", "char") == "\xe9"
 
 
 def archive(path: Path, **arrays: Any) -> Path:

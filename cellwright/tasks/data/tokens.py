@@ -23,7 +23,7 @@ from .vocabulary import Text, Vocabulary, joined, pieces_of, smallest
 UNKNOWN = " <unk>"  # with a space, as most words have one before them
 LIMITS = {"word": 10_000, "bpe": 2_000}  # symbols, where nothing else is asked for
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
-_CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s+")
+CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s+")
 _REMEMBERED = 2**18  # words of which it is remembered, twice at most, what they are made of
 
 
@@ -110,12 +110,12 @@ class BytePairs:
         for left, right in self.merges:
             self.pieces.append(self.pieces[left] + self.pieces[right])
         self._ranks = {pair: BYTES + k for k, pair in enumerate(self.merges)}
-        self._spelled = _Spelled(self)
+        self.spelled = _Spelled(self)  # word: its ids
 
     @classmethod
     def build(cls, text: Text, limit: int) -> "BytePairs":
         """Merges from a text, one after the other the most frequent pair, until there are `limit` symbols."""
-        return cls.of(_counted(_CHUNK, text), limit)
+        return cls.of(_counted(CHUNK, text), limit)
 
     @classmethod
     def of(cls, counts: "Counter[str]", limit: int) -> "BytePairs":
@@ -148,8 +148,8 @@ class BytePairs:
 
     def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
         """The ids of a text that comes in pieces, some at a time."""
-        for found in _cut(_CHUNK, pieces):
-            yield np.fromiter(chain.from_iterable(map(self._spelled.__getitem__, found)), self.dtype)
+        for found in _cut(CHUNK, pieces):
+            yield np.fromiter(chain.from_iterable(map(self.spelled.__getitem__, found)), self.dtype)
 
     def spell(self, word: str) -> list[int]:
         """The ids of one word: the earliest merges first."""
@@ -215,6 +215,14 @@ def vocabulary_of(text: Text, level: str, limit: int | None) -> Symbols:
     if level == "bpe":
         return BytePairs.build(text, limit or LIMITS[level])
     return Vocabulary.build(text, "byte" if level == "byte" else "char")
+
+
+def byte_pairs_from(data: Mapping[str, Any]) -> BytePairs:
+    """What `to_json` of byte pairs gave. RunError: the data are something else."""
+    found = vocabulary_from(data)
+    if not isinstance(found, BytePairs):
+        raise RunError(f"the pieces of words are not byte pairs: {json.dumps(data, default=str)[:60]} ...")
+    return found
 
 
 def vocabulary_from(data: Mapping[str, Any]) -> Symbols:

@@ -18,7 +18,12 @@ class SequencesConfig(TrainConfig):
     test_data: tuple[str, ...] = Field((), description="files for the test at the end")
     validation: Part = Field(0.1, description="part of DATA for validation, drawn by chance")
     test: Part = Field(0.0, description="part of DATA for the test at the end, drawn by chance")
-    level: Literal["word", "char"] = Field("word", description="what a symbol of a text is")
+    level: Literal["word", "char", "bpe"] = Field(
+        "word", description="what a symbol of a text is; bpe: pieces of words, learned from the training data"
+    )
+    vocabulary: Annotated[int, Field(gt=256)] | None = Field(
+        None, description="with --level bpe: pieces at most, of sources and of texts each; 2,000"
+    )
     lower: bool = Field(False, description="read and write small letters only")
     longest: PositiveInt = Field(500, description="pairs with a text of more symbols are left out of the training")
 
@@ -49,4 +54,6 @@ class SequencesConfig(TrainConfig):
     def _parts(self) -> "SequencesConfig":
         if self.validation + self.test >= 1:
             raise ValueError(f"--validation {self.validation} and --test {self.test} leave no data for training")
+        if self.vocabulary is not None and self.level != "bpe":
+            raise ValueError(f"--vocabulary {self.vocabulary} goes with --level bpe, not {self.level}")
         return self

@@ -21,7 +21,10 @@ from ...errors import DataError
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION
 from ..data.ragged import Ragged
-from .symbols import split
+from ..data.tokens import BytePairs
+from .symbols import split, to_write
+
+_LEFT_OUT = 255  # the part of pairs that are too long
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,12 @@ class Pairs:
     layout: Mapping[str, Any] = {}  # which columns were what
     facts: Mapping[str, Any] = {}  # what else is known of the sources, such as the shape of an image
 
-    def __init__(self, level: str, longest: int = 0) -> None:
-        """`longest`: pairs with more symbols on one side do not come into the training; 0: all do."""
-        self.level, self._longest = level, longest
+    def __init__(self, level: str, longest: int = 0, pieces: Sequence[BytePairs | None] = (None, None)) -> None:
+        """`longest`: pairs with more symbols on one side do not come into the training; 0: all do.
+
+        `pieces`: what the words of sources and targets are made of; else `cut` learns it.
+        """
+        self.level, self._longest, self.pieces = level, longest, pieces
         self.source_symbols: dict[str, int] = {}
         self.target_symbols: dict[str, int] = {}
         self.source_counts: Counter[str] = Counter()  # in the training part
@@ -77,9 +83,10 @@ class Pairs:
 
     def add(self, example: Example, part: int = TRAINING) -> None:
         """One more example. DataError: its source has another width than those before it."""
-        source = example.source
+        source: Any = example.source
         numbers = isinstance(source, np.ndarray)
-        texts = [split(text, self.level) for text in example.texts]
+        texts = [_spelled(self.pieces[1], split(text, self.level)) for text in example.texts]
+        source = source if numbers else _spelled(self.pieces[0], source)
         if self._longest and part == TRAINING:
             fits = [len(text) <= self._longest for text in texts]
             fits = fits if numbers or len(source) <= self._longest else [False] * len(texts)
@@ -118,6 +125,26 @@ class Pairs:
         self.pair_parts: NDArray[np.uint8] = np.frombuffer(self._pair_parts, np.uint8)
         self.source_of: NDArray[np.int64] = np.frombuffer(self._source_of, np.int64)
         return self
+
+    def cut(self, limit: int) -> None:
+        """Words into pieces, at most `limit` on each side, learned from the training part; after `close`."""
+        assert self.sources is not None
+        both: list[BytePairs | None] = [None, None]
+        if self.source_counts:
+            found = _cut(self.sources, self.source_symbols, self.source_counts, limit)
+            both[0], self.sources, self.source_symbols, self.source_counts = found
+        found = _cut(self.targets, self.target_symbols, self.target_counts, limit)
+        both[1], self.targets, self.target_symbols, self.target_counts = found
+        self.pieces = both
+        lengths = self.targets.lengths
+        longest = lengths if both[0] is None else np.maximum(lengths, self.sources.lengths[self.source_of])
+        training = self.pair_parts == TRAINING
+        if self._longest:
+            out = training & (longest > self._longest)
+            self.pair_parts[out] = _LEFT_OUT
+            self.left_out += int(out.sum())
+            training &= ~out
+        self.longest_target = int(lengths[training].max(initial=0))
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -180,3 +207,27 @@ class Batches:
         codes = data.targets.pad(pairs, 0)  # [T, B]
         target = torch.from_numpy(self._ids[codes] if codes.size else codes.astype(np.int64))
         return Batch(source, lengths, target, torch.from_numpy(data.targets.lengths[pairs]))
+
+
+def _spelled(pairs: BytePairs | None, words: Sequence[str]) -> Sequence[str]:
+    """Words as the symbols that they are made of."""
+    if pairs is None:
+        return words
+    return [to_write(pairs.pieces[k]) for word in words for k in pairs.spelled[word]]
+
+
+def _cut(
+    kept: Ragged, symbols: Mapping[str, int], counts: "Counter[str]", limit: int
+) -> tuple[BytePairs, Ragged, dict[str, int], "Counter[str]"]:
+    """Byte pairs learned from counts of words; sequences of them, their symbols with numbers, and counts of those."""
+    pairs = BytePairs.of(Counter(counts), limit)
+    made_of = [pairs.spell(word) for word in symbols]
+    found = Ragged(np.int32)
+    for i in range(len(kept)):
+        found.append(np.array([k for code in kept[i].tolist() for k in made_of[code]], np.int32))
+    names = [to_write(piece) for piece in pairs.pieces]
+    count: Counter[str] = Counter()
+    for word, code in symbols.items():
+        for k in made_of[code]:
+            count[names[k]] += counts[word]
+    return pairs, found.close(), {name: k for k, name in enumerate(names)}, +count

@@ -12,6 +12,7 @@ from ...errors import DataError
 from ...topologies import EncoderDecoder
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
+from ..data.tokens import LIMITS
 from ..job import Found, Job, Prediction, layer_line
 from .config import SequencesConfig
 from .dataset import Batches, Example, Pairs
@@ -22,7 +23,7 @@ _FEWEST = 400  # steps of a training, however few data there are
 _LOOKS = 40  # evaluations in a training, if they are not once per epoch
 _BLOCK = 2**15  # symbols or numbers that are read before texts are written for them
 _SHOWN = 3  # examples that an evaluation prints
-AT_LEAST = {"word": 2, "char": 1}  # how often a symbol is in the training data, to be known
+AT_LEAST = {"word": 2, "char": 1, "bpe": 1}  # how often a symbol is in the training data, to be known
 
 
 class SequencesJob(Job):
@@ -70,6 +71,8 @@ class SequencesJob(Job):
                 for example in self.examples(config, paths, layout, True, data):
                     data.add(example, part)
         data.close()
+        if config.level == "bpe":
+            data.cut(config.vocabulary or LIMITS["bpe"])
         data.check(", ".join(config.data))
         data.layout = layout
         return data
@@ -91,6 +94,7 @@ class SequencesJob(Job):
         encoder, memory = self.encoder(config, data, data.layout)
         cells = [one.to_json() for one in decoder_cells(config, memory)]
         known = {"layout": dict(data.layout), "longest": data.longest_target, "memory": memory, **encoder}
+        known["pieces"] = [pairs and pairs.to_json() for pairs in data.pieces]
         return {"encoding.json": {"symbols": lexicon.to_json(), "decoder": cells, **known}}
 
     def build(self, config: Any, documents: Mapping[str, Any]) -> Net:
@@ -144,7 +148,7 @@ class SequencesJob(Job):
 
     def evaluate(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Loss, perplexity and scores on files with texts."""
-        data = Pairs(config.level)
+        data = net.pairs()
         for example in self.examples(config, paths, dict(net.layout), True, None):
             data.add(example, TEST)
         data.close()
@@ -203,7 +207,7 @@ class SequencesJob(Job):
 def _written(net: Net, block: Sequence[Example], beam: int) -> Iterator[tuple[Example, Written]]:
     if not block:
         return
-    data = Pairs(net.config.level)
+    data = net.pairs()
     for example in block:
         data.add(example, TEST)
     data.close()

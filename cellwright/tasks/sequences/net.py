@@ -23,10 +23,11 @@ from ...topologies import Attention, BahdanauAttention, Decoder, EncoderDecoder,
 from ..data.lexicon import UNKNOWN, Lexicon
 from ..data.order import Order, by_length
 from ..data.parts import TEST, TRAINING, VALIDATION
+from ..data.tokens import byte_pairs_from
 from .config import SequencesConfig
 from .dataset import Batches, Pairs
 from .scores import ABSENT, known_scores, scored
-from .symbols import NEVER_WRITTEN, join
+from .symbols import NEVER_WRITTEN, join, to_read
 
 _JUDGED = 500  # texts that are written in an evaluation during the training
 _SYMBOLS_AT_ONCE = 2**15  # symbols of all sources of a batch, in evaluations
@@ -81,6 +82,7 @@ class Net(ABC):
     ) -> None:
         self.config, self.model, self.lexicon = config, model, lexicon
         self.layout: Mapping[str, Any] = known["layout"]
+        self.pieces = [data and byte_pairs_from(data) for data in known["pieces"]]  # of sources and texts
         longest = int(known["longest"])
         self.most = longest + longest // 2 + 5  # symbols of a text at most
         self.sample: str | None = None  # what it wrote for one source of the last evaluation
@@ -88,6 +90,10 @@ class Net(ABC):
     @abstractmethod
     def reader(self, data: Pairs) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor | None]]:
         """A function of indices of sources to what the encoder takes, and their lengths."""
+
+    def pairs(self) -> Pairs:
+        """An empty data set, for what this net reads and writes."""
+        return Pairs(self.config.level, pieces=self.pieces)
 
     def batches(self, data: Pairs) -> Batches:
         """A data set for this net."""
@@ -141,7 +147,8 @@ class Net(ABC):
                                 never=(UNKNOWN, self.model.start))  # fmt: skip
         ids, sizes = found.best
         weights = self.model(x, ids, source_lengths=steps, target_lengths=sizes).weights
-        symbols = [self.lexicon.symbols[i - 1] for i in ids[:, 0].tolist()[: int(sizes[0])]]
+        level, chosen = self.config.level, ids[:, 0].tolist()[: int(sizes[0])]
+        symbols = [to_read(self.lexicon.symbols[i - 1], level) for i in chosen]
         return [*symbols, "end"], None if weights is None else weights[:, 0].numpy()
 
 

@@ -19,7 +19,7 @@ from ..pictures import attention
 from ..sequences.dataset import Batches, Example, Pairs
 from ..sequences.job import AT_LEAST, SequencesJob
 from ..sequences.net import Net, decoder, layers, recurrent
-from ..sequences.symbols import split
+from ..sequences.symbols import split, to_read
 from .config import TranslateConfig
 
 
@@ -136,7 +136,7 @@ class TranslateJob(SequencesJob):
     def draw(self, net: Net, batches: Batches, sources: Sequence[int], file: Path) -> Path:
         """Symbols written over symbols read."""
         found = []
-        names = list(batches.data.source_symbols)
+        names = [to_read(symbol, net.config.level) for symbol in batches.data.source_symbols]
         assert batches.data.sources is not None
         for k in sources:
             written, weights = net.looked(batches, k)
