@@ -13,7 +13,7 @@ from ...errors import DataError
 from ...lang import Definition
 from ...nn import Recurrent
 from ..data.parts import TEST, TRAINING, VALIDATION
-from ..job import Found, Job, Prediction, layer_line
+from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import ForecastConfig
 from .frames import Frames
 from .net import ForecastNet, ForecastTask, Net
@@ -30,6 +30,7 @@ class ForecastJob(Job):
     """Quantiles of the next steps of each series."""
 
     config = ForecastConfig
+    scales = (("scaled error", "MASE", "naive MASE"), (SHARE, "coverage"))
     takes = ("stride",)
 
     def read(self, config: ForecastConfig) -> Frames:
@@ -141,12 +142,16 @@ class ForecastJob(Job):
         if not frames.layout.time:
             after = " (without times, rows of the training count too where they are there)"
         title = f"{len(origins):,} forecasts of {windows.horizon} steps{after}, {words}"
-        return Found(f"{title}\n{score.table()}", numbers, partial(draw, self.shown(net, windows, origins[-1:])))
+        return Found(
+            f"{title}\n{score.table()}",
+            numbers,
+            partial(draw, self.shown(net, windows, origins[-1:]), windows.config.quantiles),
+        )
 
     def pictures(self, config: ForecastConfig, net: Net, task: ForecastTask, folder: Path) -> list[Path]:
         """The last forecast of the test, or of the validation."""
         origins = task.origins[TEST] if len(task.origins[TEST]) else task.origins[VALIDATION]
-        return [draw(self.shown(net, task.windows, origins[-1:]), folder / "forecast.png")]
+        return [draw(self.shown(net, task.windows, origins[-1:]), config.quantiles, folder / "forecast.png")]
 
     def shown(self, net: Net, windows: Windows, origins: NDArray[np.int64]) -> list[Shown]:
         """A forecast with what came before it and what came."""

@@ -15,7 +15,7 @@ from ...lang import Definition
 from ...nn import Recurrent
 from ..data.parts import Draw
 from ..data.tables import named
-from ..job import Found, Job, layer_line
+from ..job import SHARE, Found, Job, layer_line
 from ..pictures import figure_of, save
 from .config import MusicConfig
 from .files import Tune, tunes
@@ -34,6 +34,7 @@ class MusicJob(Job):
     """The next step of a tune."""
 
     config = MusicConfig
+    scales = ((SHARE, "accuracy"),)
     writes = ("prompt", "prompt_steps", "length", "temperature", "class_", "tempo", "out")
 
     def read(self, config: MusicConfig) -> Rolls:
@@ -239,12 +240,15 @@ def _picture(rolls: Sequence[tuple[str, Roll]], file: Path) -> Path:
     ticks = [key for key in range(low, high + 1) if (key + LOWEST) % 12 == 0]  # every C
     longest = max(len(roll) for _, roll in rolls)
     for ax, (title, roll) in zip(axes, rolls, strict=True):
-        ax.imshow(roll.T, aspect="auto", origin="lower", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        black = np.zeros(roll.T.shape)
+        ax.imshow(black, alpha=roll.T.astype(float), aspect="auto", origin="lower", cmap="gray", vmin=0, vmax=1,
+                  interpolation="nearest", zorder=2)  # above the grid  # fmt: skip
         ax.set_ylim(low - 1.5, high + 1.5)
         ax.set_xlim(-0.5, longest - 0.5)
         ax.set_yticks(ticks, [name_of(key + LOWEST) for key in ticks])
         ax.grid(axis="y", alpha=0.3)
         ax.set_title(title, fontsize=9)
+        ax.set_ylabel("key")
     axes[-1].set_xlabel("step")
     return save(figure, file)
 

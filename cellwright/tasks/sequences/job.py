@@ -12,7 +12,7 @@ from ...errors import DataError
 from ...topologies import EncoderDecoder
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
-from ..job import Found, Job, Prediction, layer_line
+from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import SequencesConfig
 from .dataset import Batches, Example, Pairs
 from .net import Net, PairTask, Written, decoder_cells, judge, perplexity
@@ -28,6 +28,7 @@ AT_LEAST = {"word": 2, "char": 1}  # how often a symbol is in the training data,
 class SequencesJob(Job):
     """A task that writes a text for each source."""
 
+    scales = (("score, 0 to 100", "BLEU", "chrF"), ("score, 0 to 10", "CIDEr-D"), (SHARE, "exact"))
     takes = ("beam",)
     scores: tuple[str, ...]
     source: str  # what a source is called

@@ -136,8 +136,9 @@ class Net(ABC):
         found = self.model.beam(x, steps, max_length=self.most, beam_width=self.config.beam, alpha=self.config.alpha,
                                 never=(UNKNOWN, self.model.start))  # fmt: skip
         ids, sizes = found.best
+        ids = ids[: int(sizes[0])]
         weights = self.model(x, ids, source_lengths=steps, target_lengths=sizes).weights
-        symbols = [self.lexicon.symbols[i - 1] for i in ids[:, 0].tolist()[: int(sizes[0])]]
+        symbols = [self.lexicon.symbols[i - 1] for i in ids[:, 0].tolist()]
         return [*symbols, "end"], None if weights is None else weights[:, 0].numpy()
 
 
