@@ -131,7 +131,7 @@ class Job(ABC):
         return []
 
     def last_losses(self, task: Any, count: int, steps: int | None) -> "tuple[Recurrent, Callable[[], Tensor]]":
-        """A layer, and what calls it once and gives the losses [B] of up to `count` sequences at their last steps.
+        """A layer, and what calls it once and gives losses [B] of up to `count` sequences that its last steps make.
 
         `steps`: how long they are to be, where that is free. OptionError: this task has no such losses.
         """

@@ -58,6 +58,13 @@ class CaptionJob(SequencesJob):
         files = [Path(path) for path in paths]
         pictures = [path for path in files if is_images(path)]
         tables = [path for path in files if not is_images(path)]
+        for path in tables:
+            if path.suffix.lower() not in (*SUFFIXES, ".json"):
+                raise DataError(
+                    f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images "
+                    f"are .npz files, folders, or .png and .jpg files"
+                    + ("" if path.exists() else "; and it does not exist")
+                )
         own = bool(pictures)
         if not own and data is not None:  # captions for validation or test, of the images of the training
             pictures = [Path(path) for path in config.data if is_images(Path(path))]
@@ -71,9 +78,10 @@ class CaptionJob(SequencesJob):
         captions = _captions(tables, config, digest) if labelled else {}
         shape = tuple(layout["shape"]) if "shape" in layout else None
         images = Images(pictures, shape, config.width_and_height, digest)
-        bare, used = [], set[str]()
+        bare, used, called = [], set[str](), list[str]()
         for picture in images:
             layout.setdefault("shape", list(picture.values.shape))
+            called.append(picture.keys[0])
             matching = [key for key in picture.keys if key in captions]
             used.update(matching)
             texts = [text for key in matching for text in captions[key]]
@@ -83,7 +91,8 @@ class CaptionJob(SequencesJob):
             flat = picture.values if picture.values.ndim == 2 else picture.values.reshape(1, -1)
             yield Example(picture.place, flat, texts, picture.keys[0])
         if lost := [key for key in captions if key not in used]:
-            _leave_out(config, lost, "caption(s) name an image that is not there", "add the image(s)")
+            mend = f"the images are called {named(called, 5)}: add the image(s)"
+            _leave_out(config, lost, "caption(s) name an image that is not there", mend)
         if own and data is not None and bare:
             others = [p for p in map(Path, config.validation_data + config.test_data) if not is_images(p)]
             known = _captions(others, config, None)
@@ -152,15 +161,9 @@ def _captions(tables: Sequence[Path], config: Any, digest: Any) -> dict[str, lis
 
 def _rows(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
     """Place, name of the image and caption of each row."""
-    suffix = path.suffix.lower()
-    if suffix == ".json":
+    if path.suffix.lower() == ".json":
         yield from _object(path, config, digest)
         return
-    if suffix not in SUFFIXES:
-        raise DataError(
-            f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images are .npz "
-            f"files, folders, or .png and .jpg files" + ("" if path.exists() else "; and it does not exist")
-        )
     table = Table(path, digest)
     if is_images(Path(table.columns[0])) or len(table.columns) < 2:
         raise DataError(

@@ -1,12 +1,13 @@
 """N to M: the next values of series, with intervals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...cells import find
 from ...errors import DataError
@@ -53,7 +54,7 @@ class ForecastJob(Job):
         windows = int(np.maximum(ends - starts - max(window, season) - horizon + 1, 0).sum())
         batches = -(-windows // config.batch)
         steps = config.steps or max(config.epochs * batches, _FEWEST)
-        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS))
+        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS, 1))
         return config.changed(season=season, horizon=horizon, window=window, steps=steps, eval_every=every)
 
     def learn(self, config: ForecastConfig, data: Frames) -> dict[str, Any]:
@@ -119,6 +120,10 @@ class ForecastJob(Job):
                 f"{(config.steps or 0) / task.order.batches:.1f} epochs",
             ],
         }
+
+    def last_losses(self, task: ForecastTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """How far back in its window a forecast looks: the loss of its last step, at the states of the encoder."""
+        return task.model.encoder, partial(task.last_losses, count)
 
     def evaluate(self, config: ForecastConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Forecasts from every origin, or every `stride` of them, of what comes after the training."""

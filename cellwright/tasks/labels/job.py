@@ -16,6 +16,7 @@ from ...lang import Definition
 from ...nn import Recurrent, chrono_initialise
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
+from ..data.tables import Table
 from ..job import SHARE, Found, Job, Prediction, layer_line
 from ..pictures import matrix
 from .dataset import Dataset, Encoding, Example
@@ -32,6 +33,11 @@ class Reader:
 
     def __init__(self, config: Any, layout: Mapping[str, Any] | None = None) -> None:
         self.config, self.layout = config, dict(layout or {})
+        self._trained = bool(layout)
+
+    def find(self, table: Table, name: str, option: str, what: str) -> int:
+        """The place of a column, which `option` chooses in a training. DataError: there is none of this name."""
+        return table.find(name, "" if self._trained else option, what)
 
     @abstractmethod
     def examples(self, path: str, labelled: bool, training: bool, digest: Any = None) -> Iterator[Example]:

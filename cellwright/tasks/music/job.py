@@ -1,6 +1,6 @@
 """Music for the commands: from files of tunes to a net, and from a net to tunes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...cells import find
 from ...errors import DataError, OptionError
@@ -154,6 +155,11 @@ class MusicJob(Job):
         made = np.stack([*begin, *compose(net, _SHOWN - len(begin), seed=config.seed, label=label, prompt=begin)])
         what = f"by the net, from the first {len(begin)} steps on"
         return [_picture([("of the validation data", real), (what, made)], folder / "pianoroll.png")]
+
+    def last_losses(self, task: MusicTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the last steps of the first tunes for validation, or of so many of their steps."""
+        recurrent: Recurrent = task.model.topology.recurrent
+        return recurrent, partial(task.last_losses, count, steps)
 
     def evaluate(self, config: MusicConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """NLL per step of files, by the parts that they name."""

@@ -1,14 +1,17 @@
 """What `translate` and `caption` share: from files to a trained net and its use. They differ in sources and encoder."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ...errors import DataError
+from ...errors import DataError, OptionError
+from ...nn import Recurrent
 from ...topologies import EncoderDecoder
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
@@ -142,6 +145,21 @@ class SequencesJob(Job):
     def described(self, config: Any, net: Net) -> str:
         """The encoder in a few words."""
         return ""
+
+    def last_losses(self, task: PairTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the ends of texts, at the states of the decoder. OptionError: it is called once per step."""
+        decoder = task.model.decoder
+        if decoder.loops:
+            raise OptionError(
+                f"--attention {task.config.attention} needs a call of the decoder per step, and gradients can be "
+                f"looked back at through one call over all steps; name another run"
+            )
+
+        def losses() -> Tensor:
+            each, ends = task.losses(count)
+            return each[ends, torch.arange(each.shape[1])]
+
+        return decoder.recurrent, losses
 
     def evaluate(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Loss, perplexity and scores on files with texts."""
