@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What reads the output has gone; the flush at the end of Python must not complain about that either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        _fail("there is not enough memory for this; give smaller sizes, such as --hidden, --batch or lengths")
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}")
 

@@ -3,6 +3,8 @@
 import io
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ..errors import InputError, RunError
+from ..errors import InputError, OptionError, RunError
 from ..tasks.classify.job import ClassifyJob, symbols_of
 from ..tasks.data.columns import filled, with_deltas
 from ..tasks.forecast.arrays import frames_of, is_many
@@ -26,16 +28,65 @@ from .runs import Loaded, load, start
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_KINDS: dict[str, Any] = {"int": int, "bool": "True".__eq__}  # labels of a run, which are texts, as they were given
+_LEFT = (("out", None), ("quiet", True))  # what goes without saying
+
+
+def _kind_of(labels: Iterable[Any]) -> str:
+    """What all of them are: "bool", "int", or "" for texts and mixtures."""
+    kinds = {"bool" if isinstance(k, (bool, np.bool_)) else "int" if isinstance(k, Integral) else "" for k in labels}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+class NotFittedError(RunError, AttributeError):
+    """There is no net yet. An AttributeError too, so that `hasattr(model, "classes_")` says so."""
+
 
 class _Estimator:
-    """Settings, and after `fit` or `load` a net."""
+    """Settings, and after `fit` or `load` a net.
+
+    `get_params` and `set_params` are those of scikit-learn, whose `clone`, `cross_val_score` and `GridSearchCV` take
+    these classes.
+    """
 
     _job: Any
+    _kind = ""  # scikit-learn's: "classifier", "regressor" or neither
 
     def __init__(self, *, out: str | Path | None = None, quiet: bool = True, **settings: Any) -> None:
-        self._config: Any = self._job.config.checked(settings)
-        self._out, self._quiet = out, quiet
+        self._given: dict[str, Any] = {}
         self._loaded: Loaded | None = None
+        self.set_params(out=out, quiet=quiet, **settings)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """`out`, `quiet` and the settings that were given, by name."""
+        return dict(self._given)
+
+    def set_params(self, **params: Any) -> "Self":
+        """Change some of them, for the next `fit`. Returns itself. OptionError: a setting that is not possible."""
+        given = {**self._given, **params}
+        settings = {name: value for name, value in given.items() if name not in ("out", "quiet")}
+        if files := sorted(settings.keys() & set(self._job.config.paths)):
+            raise OptionError(
+                f"got the setting {files[0]}={settings[files[0]]!r}; files are for the command: give data to fit"
+            )
+        self._wanted: Any = self._job.config.checked(settings)
+        if self._loaded is None:
+            self._config = self._wanted  # as data are read
+        self._given = given
+        return self
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value in self._given.items() if (name, value) not in _LEFT)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._loaded is not None
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which alone asks for it, has to know."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=self._kind or None, target_tags=TargetTags(required=True))
 
     @classmethod
     def load(cls, run: str | Path) -> "Self":
@@ -43,23 +94,32 @@ class _Estimator:
         loaded = load(Path(run))
         if type(loaded.job) is not type(cls._job):
             raise RunError(f"{run} is a run of {loaded.config.task}, expected one of {cls._job.config.task}")
-        made = cls()
+        given = loaded.config.model_dump(exclude_defaults=True, exclude=set(cls._job.config.paths))
+        made = cls(**given)
         made._loaded, made._config = loaded, loaded.config
         return made
 
+    def _begin(self) -> Any:
+        """The settings of a new training; what was learned before is forgotten."""
+        self._loaded, self._config = None, self._wanted
+        return self._config
+
     def _train(self, config: Any, data: Any) -> "Self":
-        shown = Lines(Console(file=io.StringIO())) if self._quiet else display(Console())
+        shown = Lines(Console(file=io.StringIO())) if self._given["quiet"] else display(Console())
         with tempfile.TemporaryDirectory(prefix="cellwright-") as folder:
-            out = Path(folder, "run") if self._out is None else Path(self._out)
+            out = Path(folder, "run") if self._given["out"] is None else Path(self._given["out"])
             if not start(config, out, shown, data=data):
                 raise KeyboardInterrupt
             self._loaded = load(out)
+        self._config = self._loaded.config
         return self
 
     @property
     def _fitted(self) -> Loaded:
         if self._loaded is None:
-            raise RunError(f"this {type(self).__name__} has not learned anything yet; call fit first, or load a run")
+            raise NotFittedError(
+                f"this {type(self).__name__} has not learned anything yet; call fit first, or load a run"
+            )
         return self._loaded
 
 
@@ -73,19 +133,22 @@ class _Labeller(_Estimator):
 
         InputError, DataError: X and y do not fit, or are too few. RunError: the folder `out` is in use.
         """
+        if y is None:
+            raise InputError("got no y, expected labels beside X")
+        config, y = self._begin(), list(y)
         examples = list(self._examples(X, y))
-        config = self._config
         features = examples[0].inputs.shape[1] if examples and isinstance(examples[0].inputs, np.ndarray) else 0
         if features and hasattr(config, "series"):
             config = config.changed(series=features)
-        data = self._job.gather(config, Dataset(), self._layout(features), examples)
-        return self._train(config, data)
+        layout = {**self._layout(features), "labels": _kind_of(self._flat(y))}
+        return self._train(config, self._job.gather(config, Dataset(), layout, examples))
 
     @property
-    def classes_(self) -> tuple[str, ...]:
-        """The labels, in the order of the probabilities."""
-        classes: tuple[str, ...] = self._fitted.net.encoding.labels
-        return classes
+    def classes_(self) -> tuple[Any, ...]:
+        """The labels, in the order of the probabilities: texts, or numbers or truth values if all were such."""
+        encoding = self._fitted.net.encoding
+        kind = _KINDS.get(encoding.layout.get("labels", ""), str)
+        return tuple(kind(label) for label in encoding.labels)
 
     def _scored(self, X: Iterable[Any], y: Iterable[Any] | None = None) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         for _, scores, truth in self._job.answers(self._fitted.net, self._examples(X, y)):
@@ -105,14 +168,17 @@ class _Labeller(_Estimator):
     def _examples(self, X: Iterable[Any], y: Iterable[Any] | None) -> Iterator[Example]:
         if isinstance(X, str) or isinstance(y, str):
             raise InputError("got one text as X or y, expected a list of sequences and a list of labels")
-        rows, labels = list(X), None if y is None else list(y)
+        # A table of pandas is iterated over its columns.
+        rows = list(X.to_numpy() if hasattr(X, "to_numpy") and getattr(X, "ndim", 1) > 1 else X)
+        labels = None if y is None else list(y)
         if labels is not None and len(labels) != len(rows):
             raise InputError(f"got {len(rows)} sequences and {len(labels)} labels, expected as many of both")
         for n, row in enumerate(rows):
             inputs = self._inputs(row, f"X[{n}]")
             if not len(inputs):
                 raise InputError(f"got an empty sequence as X[{n}], expected one step or more")
-            yield Example(f"X[{n}]", inputs, [] if labels is None else self._labels(labels[n], len(inputs), n), row)
+            given = () if labels is None else self._labels(labels[n], len(inputs), n)
+            yield Example(f"X[{n}]", inputs, [self._label(label, n) for label in given], row)
 
     def _inputs(self, row: Any, place: str) -> Any:
         """Numbers [T, F], or symbols."""
@@ -131,7 +197,17 @@ class _Labeller(_Estimator):
             )
         return filled(values, self._config.fill)
 
-    def _labels(self, given: Any, steps: int, n: int) -> Sequence[str]:
+    def _labels(self, given: Any, steps: int, n: int) -> Sequence[Any]:
+        """The labels of one sequence."""
+        raise NotImplementedError
+
+    def _label(self, given: Any, n: int) -> str:
+        if np.ndim(given) or given is None or given != given or given == "":
+            raise InputError(f"got {given!r} as a label in y[{n}], expected a text, a number or a truth value")
+        return str(given)
+
+    def _flat(self, y: Sequence[Any]) -> Iterator[Any]:
+        """All labels."""
         raise NotImplementedError
 
     def _layout(self, features: int) -> dict[str, Any]:
@@ -153,10 +229,12 @@ class Classifier(_Labeller):
     """
 
     _job = ClassifyJob()
+    _kind = "classifier"
 
-    def predict(self, X: Iterable[Any]) -> list[str]:
+    def predict(self, X: Iterable[Any]) -> list[Any]:
         """A class per sequence: texts, or arrays of numbers [T] or [T, F]."""
-        return [self.classes_[int(scores[0].argmax())] for scores, _ in self._scored(X)]
+        classes = self.classes_
+        return [classes[int(scores[0].argmax())] for scores, _ in self._scored(X)]
 
     def predict_proba(self, X: Iterable[Any]) -> NDArray[np.float64]:
         """Probabilities [N, K], in the order of `classes_`."""
@@ -166,8 +244,11 @@ class Classifier(_Labeller):
     def _inputs(self, row: Any, place: str) -> Any:
         return symbols_of(row, self._config) if isinstance(row, str) else super()._inputs(row, place)
 
-    def _labels(self, given: Any, steps: int, n: int) -> Sequence[str]:
-        return [str(given)]
+    def _labels(self, given: Any, steps: int, n: int) -> Sequence[Any]:
+        return [given]
+
+    def _flat(self, y: Sequence[Any]) -> Iterator[Any]:
+        return iter(y)
 
     def _layout(self, features: int) -> dict[str, Any]:
         columns = {"columns": [], "named": False} if features else {"text": "text"}
@@ -190,9 +271,10 @@ class Tagger(_Labeller):
 
     _job = TagJob()
 
-    def predict(self, X: Iterable[Any]) -> list[list[str]]:
+    def predict(self, X: Iterable[Any]) -> list[list[Any]]:
         """Labels per sequence: lists of words, or arrays of numbers [T] or [T, F]."""
-        return [[self.classes_[k] for k in scores.argmax(-1)] for scores, _ in self._scored(X)]
+        classes = self.classes_
+        return [[classes[k] for k in scores.argmax(-1)] for scores, _ in self._scored(X)]
 
     def predict_proba(self, X: Iterable[Any]) -> list[NDArray[np.float64]]:
         """Probabilities [T, K] per sequence, in the order of `classes_`."""
@@ -207,11 +289,14 @@ class Tagger(_Labeller):
         values = super()._inputs(row, place)
         return with_deltas(values) if self._config.deltas and len(values) else values
 
-    def _labels(self, given: Any, steps: int, n: int) -> Sequence[str]:
-        if isinstance(given, str) or len(given) != steps:
-            got = "one text" if isinstance(given, str) else f"{len(given)} labels"
+    def _labels(self, given: Any, steps: int, n: int) -> Sequence[Any]:
+        if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != steps:
+            got = f"{len(given)} labels" if hasattr(given, "__len__") and not isinstance(given, str) else repr(given)
             raise InputError(f"got {got} as y[{n}], expected {steps} labels, one for each step of X[{n}]")
-        return [str(label) for label in given]
+        return list(given)
+
+    def _flat(self, y: Sequence[Any]) -> Iterator[Any]:
+        return chain.from_iterable(y)
 
     def _layout(self, features: int) -> dict[str, Any]:
         if not features:
@@ -245,14 +330,13 @@ class Forecaster(_Estimator):
 
         InputError, DataError: the arrays do not fit, are too short, or lack values. RunError: `out` is in use.
         """
-        self._train(self._config, frames_of(self._config, y, X, known, times))
-        self._config = self._fitted.config
-        return self
+        config = self._begin()
+        return self._train(config, frames_of(config, y, X, known, times))
 
     @property
     def quantiles_(self) -> tuple[float, ...]:
         """The quantiles that are forecast."""
-        found: tuple[float, ...] = self._config.quantiles
+        found: tuple[float, ...] = self._fitted.config.quantiles
         return found
 
     def predict_quantiles(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> Any:

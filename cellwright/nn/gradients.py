@@ -66,6 +66,8 @@ class _Watch:
     def __call__(
         self, place: str, program: Program, before: dict[str, Tensor], batch: Sequences
     ) -> tuple[Program, dict[str, Tensor]]:
+        if not len(batch.x):  # asks for the form of a state only
+            return program, {}
         if self.batch is not None and self.batch is not batch:
             raise InputError("got a loss that calls the layer more than once; expected one call over all steps")
         self.batch = batch

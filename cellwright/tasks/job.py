@@ -48,6 +48,9 @@ def find(name: str) -> "Job":
     return job
 
 
+SHARE = "share"  # the axis of what is between 0 and 1
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What `predict` gives: records of one kind, one after the other, and how they are written as plain text."""
@@ -75,6 +78,7 @@ class Job(ABC):
     """
 
     config: type[TrainConfig]
+    scales: tuple[tuple[str, ...], ...] = ()  # an axis of the loss curves, and what evaluations measure on it, by name
     takes: tuple[str, ...] = ()  # the options of `eval` and `predict` that only some tasks know, by name
     writes: tuple[str, ...] = ()  # the options of the command `generate` that this task takes; empty: it writes nothing
 
@@ -127,7 +131,7 @@ class Job(ABC):
         return []
 
     def last_losses(self, task: Any, count: int, steps: int | None) -> "tuple[Recurrent, Callable[[], Tensor]]":
-        """A layer, and what calls it once and gives the losses [B] of up to `count` sequences at their last steps.
+        """A layer, and what calls it once and gives losses [B] of up to `count` sequences that its last steps make.
 
         `steps`: how long they are to be, where that is free. OptionError: this task has no such losses.
         """

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellwright import Classifier, InputError, OptionError, RunError, Tagger
+from cellwright import Classifier, Forecaster, InputError, OptionError, RunError, Tagger
 from tests.app.test_labels import sentences, texts
 
 SMALL: dict[str, Any] = {"hidden": 24, "steps": 250, "eval_every": 125, "lr": 0.01, "dropout": 0.0, "unknown": 0.01}
@@ -37,7 +37,7 @@ def test_series() -> None:
     y = [x[-1] > 0 for x in X]
     model = Classifier(**{**SMALL, "hidden": 8, "bidirectional": False}).fit(X, y)
     assert model.score(X, y) > 0.93
-    assert model.predict([[1.0, -3.0], [-1.0, 3.0]]) == ["False", "True"]
+    assert model.predict([[1.0, -3.0], [-1.0, 3.0]]) == [False, True]
 
 
 def test_words_and_frames() -> None:
@@ -56,9 +56,85 @@ def test_words_and_frames() -> None:
     assert model.score(frames, rises) > 0.93
 
 
+def test_labels_come_back_as_they_were_given(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(80, 5))
+    y = np.where(X[:, -1] > 0, 7, 10)
+    settings = {**SMALL, "hidden": 8, "steps": 60, "lr": 0.03}
+    model = Classifier(**settings, out=tmp_path / "run").fit(X, y)
+    found = model.predict(X)
+    assert set(found) == {7, 10} and all(type(k) is int for k in found)
+    assert model.classes_ == (10, 7), "in the order of the probabilities"
+    assert model.score(X, y) == np.mean(found == y) > 0.9
+    assert Classifier.load(tmp_path / "run").predict(X) == found
+    assert set(Classifier(**settings).fit(X, [str(k) for k in y]).predict(X)) == {"7", "10"}
+    frames = [draw.normal(size=(6, 1)) for _ in range(40)]
+    rises = [f[:, 0] > 0 for f in frames]
+    tagger = Tagger(**settings).fit(frames, rises)
+    assert tagger.classes_ == (False, True) and tagger.score(frames, rises) > 0.9
+    assert all(label is True or label is False for row in tagger.predict(frames) for label in row)
+
+
+def test_parameters_as_scikit_learn_has_them(tmp_path: Path) -> None:
+    model = Classifier(hidden=4, steps=3)
+    assert model.get_params() == {"out": None, "quiet": True, "hidden": 4, "steps": 3}
+    assert repr(model) == "Classifier(hidden=4, steps=3)"
+    assert model.set_params(hidden=6) is model
+    assert not hasattr(model, "classes_")
+    X, y = split(texts(40))
+    assert model.fit(X, y) is model and model.classes_ == ("x first", "y first")
+    before = model.predict_proba(X[:3])
+    model.set_params(level="word")
+    assert model.predict_proba(X[:3]).tolist() == before.tolist(), "only the next fit knows of it"
+    assert model.fit(X, y).predict_proba(X[:3]).tolist() != before.tolist()
+    with pytest.raises(OptionError, match="--hidden 0"):
+        model.set_params(hidden=0)
+    assert model.get_params()["hidden"] == 6, "nothing has changed"
+    run = Classifier(hidden=4, steps=3, level="word", out=tmp_path / "run").fit(X, y)
+    again = Classifier.load(tmp_path / "run")
+    assert again.get_params()["hidden"] == 4 and again.get_params()["level"] == "word"
+    assert again.predict_proba(X).tolist() == run.predict_proba(X).tolist()
+    assert Classifier(**again.get_params()).fit(X, y).predict_proba(X).tolist() == run.predict_proba(X).tolist()
+    season = Forecaster(horizon=2, season=4, steps=2, hidden=4)
+    assert not hasattr(season, "quantiles_") and season.get_params()["season"] == 4
+    load = np.tile([1.0, 3.0, 2.0, 5.0], 20)
+    assert season.fit(load).predict(load).tolist() == season.fit(load).predict(load).tolist(), "fitted again"
+
+
+def test_with_scikit_learn() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.base import clone, is_classifier
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    X, y = split(texts(60))
+    model = Classifier(hidden=4, steps=3, eval_every=3)
+    assert is_classifier(model) and clone(model).get_params() == model.get_params()
+    assert cross_val_score(model, X, y, cv=3).shape == (3,)
+    found = GridSearchCV(model, {"hidden": [2, 3]}, cv=2, scoring="accuracy").fit(X, y)
+    assert found.best_estimator_.get_params()["hidden"] in (2, 3) and len(found.predict(X)) == 60
+
+
+def test_tables_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(np.random.default_rng(0).normal(size=(50, 5)))
+    y = pandas.Series(frame[4] > 0).set_axis(range(100, 150))
+    model = Classifier(hidden=4, steps=4).fit(frame, y)
+    assert model.predict_proba(frame).tolist() == model.predict_proba(frame.to_numpy()).tolist()
+    words = pandas.DataFrame({"text": ["a", "b"] * 20, "label": ["x", "y"] * 20})
+    assert Classifier(hidden=4, steps=4).fit(words["text"], words["label"]).predict(words["text"][:1])
+    with pytest.raises(InputError, match=r"X\[0\] that is neither text nor"):
+        Classifier(hidden=4, steps=4).fit(words[["text"]], words["label"])
+    times = pandas.date_range("2024-01-01", periods=90, freq="D")
+    load = pandas.Series(np.tile([1.0, 2, 3, 4, 5, 6, 9], 13)[:90], index=times)
+    series = Forecaster(horizon=7, season=7, steps=4, hidden=4).fit(load, times=load.index)
+    assert series.predict(load, times=times).shape == (7,)
+
+
 def test_what_is_wrong() -> None:
     with pytest.raises(OptionError, match="--hidden 0"):
         Classifier(hidden=0)
+    with pytest.raises(OptionError, match="give data to fit"):
+        Classifier(data=("a.csv",))
     with pytest.raises(RunError, match="call fit first"):
         Classifier().predict(["a"])
     cases: list[tuple[type, Any, Any, str]] = [
@@ -70,6 +146,13 @@ def test_what_is_wrong() -> None:
         (Classifier, [np.zeros((1, 1, 1))], ["x"], "shape"),
         (Tagger, [["a", "b"]], [["x"]], r"1 labels as y\[0\], expected 2"),
         (Tagger, ["a b"], [["x"]], "expected a list of words"),
+        (Tagger, [["a", "b"]], ["x"], r"'x' as y\[0\], expected 2 labels"),
+        (Tagger, [["a"]], [3], r"3 as y\[0\], expected 1 labels"),
+        (Tagger, [["a"]], [[None]], r"None as a label in y\[0\]"),
+        (Classifier, ["a", "b"], None, "got no y"),
+        (Classifier, ["a", "b"], ["x", None], r"None as a label in y\[1\]"),
+        (Classifier, ["a", "b"], [1.0, np.nan], r"nan as a label in y\[1\]"),
+        (Classifier, ["a", "b"], np.array([["x"], ["y"]]), r"array\(\['x'\].*\) as a label in y\[0\]"),
     ]
     for kind, X, y, words in cases:
         with pytest.raises(InputError, match=words):

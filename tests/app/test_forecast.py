@@ -230,7 +230,9 @@ def test_new_data_have_to_be_like_those_of_the_training(cli: Cli, tmp_path: Path
     assert [line.split(",")[1] for line in said.out.splitlines()[1:]] == ["2024-03-21", "2024-03-22", "2024-03-23"]
     holes = [*future[:2], "2024-03-23,,,"]
     refused(cli("predict", run, table("c.csv", "day,sold,price,open", rows + holes)), "a row without all of them")
-    refused(cli("eval", run, table("d.csv", "day,sold,open", ["2024-01-01,1,1"])), "no column 'price'", "--covariate")
+    refused(
+        cli("eval", run, table("d.csv", "day,sold,open", ["2024-01-01,1,1"])), "no column 'price'", "call a column so"
+    )
     refused(cli("predict", run, table("e.csv", "day,sold,price,open", rows[:9])), "has 9 steps", "at least 14")
     refused(cli("eval", run, table("f.csv", "day,sold,price,open", rows[:15])), "has 15 steps", "14 before a forecast")
     hours = [f"2024-01-01 {h:02}:00,1,1,1" for h in range(24)]

@@ -396,6 +396,19 @@ def test_pictures(cli: Cli, tmp_path: Path) -> None:
         assert "<svg" in (tmp_path / f"{n}.svg").read_text()
 
 
+def test_a_picture_shows_as_many_rows_as_there_are_symbols(cli: Cli, tmp_path: Path) -> None:
+    data, run = table(tmp_path / "a.tsv", numbers(40)), tmp_path / "run"
+    assert cli("train", "translate", data, "--out", run, "--hidden", 8, "--steps", 2, "--beam", 4).code == 0
+    loaded = load(run)
+    pairs = loaded.job.read(loaded.config)
+    batches = loaded.net.batches(pairs)
+    for source in range(8):
+        written, weights = loaded.net.looked(batches, source)
+        read = int(pairs.sources.lengths[source])
+        assert weights.shape == (len(written), read)
+        np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
+
+
 def test_a_table_of_predictions(cli: Cli, tmp_path: Path) -> None:
     captions, images = pictures(tmp_path)
     assert cli("train", "caption", captions, images, "--out", tmp_path / "r", "--hidden", 4, "--steps", 2).code == 0

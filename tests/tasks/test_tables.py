@@ -20,6 +20,31 @@ def test_quotes_and_line_ends(tmp_path: Path) -> None:
     assert list(found.rows()) == [(2, ['two\nlines, "quoted"', "x"]), (5, ["last", "y"])]
 
 
+def test_quotes_of_a_tsv_are_often_only_quotes(tmp_path: Path) -> None:
+    """A sentence that begins with a quotation must not swallow the lines after it."""
+    rows = ['"Yes," he said\ta', '"no\tb', 'x "y" z\tc', '"with ""two"" and\ta tab"\td', '"q"\te"', "last\tf"]
+    found = table(tmp_path, "text\tlabel\r\n" + "\r\n".join(rows) + "\r\n", "a.tsv")
+    assert list(found.rows()) == [
+        (2, ['"Yes," he said', "a"]),
+        (3, ['"no', "b"]),
+        (4, ['x "y" z', "c"]),
+        (5, ['with "two" and\ta tab', "d"]),
+        (6, ["q", 'e"']),
+        (7, ["last", "f"]),
+    ]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_may_have_other_separators(tmp_path: Path, separator: str) -> None:
+    found = table(tmp_path, "text,label\nx,1,5\n".replace(",", separator, 2).replace("1,5", f'"1{separator}5"'))
+    assert found.columns == ("text", "label")
+    assert list(found.rows()) == [(2, ["x", f"1{separator}5"])]
+    commas = table(tmp_path, "text,label\na;b,c\n")
+    assert list(commas.rows()) == [(2, ["a;b", "c"])]
+    one = table(tmp_path, "text\na;b\n")
+    assert list(one.rows()) == [(2, ["a;b"])]
+
+
 def test_a_table_without_names(tmp_path: Path) -> None:
     found = table(tmp_path, "1\t0.5\t-3\n2\t1e3\t4\n", "a.tsv")
     assert (found.header, found.columns) == (False, ("1", "2", "3"))
@@ -49,6 +74,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
         ("a.csv", "a,b\n1\n", ("row 2 has 1 columns",)),
         ("a.csv", "a,a\nx,y\n", ("column 'a' twice",)),
         ("a.csv", 'a,b\n"x,y\n', ("row 2", "quotes")),
+        ("a.csv", "a,b\rx,1\r", ("row 1", "carriage return alone", "convert")),
         ("a.csv", b"a,b\nx,\xe9\n", ("line 2 is not UTF-8", "0xe9", "iconv")),
         ("a.csv", b"a,b\nx,\0\n", ("line 2 has a NUL byte",)),
         ("a.jsonl", '{"a": 1}\n{"a": \n', ("row 2 is not JSON",)),
@@ -71,8 +97,9 @@ def test_numbers_name_column_and_row() -> None:
     for cells, word in ((["1", "x"], "'b' is 'x', expected a number"), (["1", ""], "'b' has no value")):
         with pytest.raises(DataError, match=f"f, row 2, column {word}"):
             numbers(cells, "ab", "f, row 2", False)
-    with pytest.raises(DataError, match="'a' is 'inf', expected a finite number"):
-        numbers(["inf", ""], "ab", "f, row 2", True)
+    for cell in ("inf", "-inf", "1e999", "1e39", "-3.5e38"):
+        with pytest.raises(DataError, match=f"'b' is '{cell}', expected a finite number up to 3.4e\\+38"):
+            numbers(["", cell], "ab", "f, row 2", True)
 
 
 def test_the_label_is_found_or_asked_for(tmp_path: Path) -> None:

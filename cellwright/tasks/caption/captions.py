@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..data.ragged import Ragged
-from ..data.tables import SUFFIXES, Table, named
+from ..data.tables import Table, named
 from .images import is_images
 
 
@@ -68,15 +68,9 @@ def read(tables: Sequence[Path], config: Any, digest: Any) -> Captions:
 
 def _rows(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
     """Place, name of the image and caption of each row."""
-    suffix = path.suffix.lower()
-    if suffix == ".json":
+    if path.suffix.lower() == ".json":
         yield from _object(path, config, digest)
         return
-    if suffix not in SUFFIXES:
-        raise DataError(
-            f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images are .npz "
-            f"files, folders, or .png and .jpg files" + ("" if path.exists() else "; and it does not exist")
-        )
     table = Table(path, digest)
     if is_images(Path(table.columns[0])) or len(table.columns) < 2:
         raise DataError(

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from ..sequences.config import SequencesConfig
 
+_MOST = 2**24  # pixels of an image
+
 
 class CaptionConfig(SequencesConfig):
     """Everything that decides a run of `cellwright train caption`, next to the data."""
@@ -37,4 +39,6 @@ class CaptionConfig(SequencesConfig):
         parts = self.size.lower().split("x")
         if self.size and not (len(parts) == 2 and all(p.isascii() and p.isdigit() and int(p) for p in parts)):
             raise ValueError(f"--size {self.size}: expected width x height in pixels, for example 200x50")
+        if self.size and int(parts[0]) * int(parts[1]) > _MOST:
+            raise ValueError(f"--size {self.size}: expected at most {_MOST:,} pixels, for example 4096x4096")
         return self

@@ -4,6 +4,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,8 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
                 raise DataError(f"{path}: the array {name!r} is {list(shape)}, expected images with 1, 3 or 4 channels")
             if keys is not None and len(keys) != shape[0]:
                 raise DataError(f"{path} has {len(keys)} names in `keys` and {shape[0]} images; give each one name")
+            if twice := next((key for key, n in Counter(keys).items() if n > 1), None):
+                raise DataError(f"{path} has the name {twice!r} twice in `keys`; give every image a name of its own")
             with archive.open(f"{name}.npy") as file:
                 _skip_header(file)
                 for n in range(shape[0]):

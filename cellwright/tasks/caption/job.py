@@ -13,7 +13,7 @@ from ...errors import DataError
 from ...lang import Definition
 from ...topologies import EncoderDecoder, LinearBridge
 from ..data.lexicon import Lexicon
-from ..data.tables import named
+from ..data.tables import SUFFIXES, named
 from ..pictures import over_images
 from ..sequences.dataset import Batches, Example, Pairs
 from ..sequences.job import SequencesJob
@@ -58,6 +58,13 @@ class CaptionJob(SequencesJob):
         files = [Path(path) for path in paths]
         pictures = [path for path in files if is_images(path)]
         tables = [path for path in files if not is_images(path)]
+        for path in tables:
+            if path.suffix.lower() not in (*SUFFIXES, ".json"):
+                raise DataError(
+                    f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images "
+                    f"are .npz files, folders, or .png and .jpg files"
+                    + ("" if path.exists() else "; and it does not exist")
+                )
         own = bool(pictures)
         if not own and data is not None:  # captions for validation or test, of the images of the training
             pictures = [Path(path) for path in config.data if is_images(Path(path))]
@@ -71,9 +78,11 @@ class CaptionJob(SequencesJob):
         captions = read(tables if labelled else (), config, digest)
         shape = tuple(layout["shape"]) if "shape" in layout else None
         images = Images(pictures, shape, config.width_and_height, digest)
-        bare = []
+        bare, called = [], list[str]()
         for picture in images:
             layout.setdefault("shape", list(picture.values.shape))
+            if len(called) < 5:
+                called.append(picture.keys[0])
             texts = [text for key in picture.keys for text in captions.take(key)]
             if labelled and not texts:
                 bare.append(picture.keys)
@@ -81,7 +90,8 @@ class CaptionJob(SequencesJob):
             flat = picture.values if picture.values.ndim == 2 else picture.values.reshape(1, -1)
             yield Example(picture.place, flat, texts, picture.keys[0])
         if not config.partial and (lost := captions.left()):
-            _leave_out(config, lost, "caption(s) name an image that is not there", "add the image(s)")
+            mend = f"the images are called {named(called)} and so on: add the image(s)"
+            _leave_out(config, lost, "caption(s) name an image that is not there", mend)
         if own and data is not None and bare:
             others = [p for p in map(Path, config.validation_data + config.test_data) if not is_images(p)]
             known = read(others, config, None)

@@ -33,6 +33,7 @@ class CharLMJob(Job):
     """The character model for the commands."""
 
     config = CharLMConfig
+    scales = (("bits", PER_CHARACTER),)
     writes = ("prompt", "length", "temperature", "top_k", "top_p", "min_p", "stop")
 
     def read(self, config: CharLMConfig) -> Corpus:

@@ -21,6 +21,7 @@ from ..labels.job import EMBED, LabelJob, Reader
 from ..labels.net import Net
 from .config import ClassifyConfig
 
+_MEND = "mend it, or leave --series away if a row is a text and its label"
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -56,8 +57,8 @@ class ClassifyReader(Reader):
             others = [name for name in table.columns if name != label]
             text = self.config.text or ("text" if "text" in others else others[0] if len(others) == 1 else "text")
             layout.update(text=text, label=label)
-        at = table.find(layout["text"], "--text", "the text")
-        label_at = table.find(layout["label"], "--label", "the label") if labelled else -1
+        at = self.find(table, layout["text"], "--text", "the text")
+        label_at = self.find(table, layout["label"], "--label", "the label") if labelled else -1
         for number, cells in table.rows():
             yield self._text(f"{table.path}, row {number}", cells[at], [cells[label_at]] if labelled else [])
 
@@ -69,13 +70,13 @@ class ClassifyReader(Reader):
             layout.update(label=label, columns=[name for name in table.columns if name != label], named=table.header)
         names = layout["columns"]
         bare = not layout["named"] and not labelled and len(table.columns) <= len(names)
-        label_at = table.find(layout["label"], "--label", "the label") if labelled else -1
+        label_at = self.find(table, layout["label"], "--label", "the label") if labelled else -1
         if bare:
             wanted = list(range(len(table.columns)))
         elif not layout["named"]:
             wanted = [k for k, name in enumerate(table.columns) if name != layout["label"]]
         else:
-            wanted = [table.find(name, "--label", "a value of the series") for name in names]
+            wanted = [self.find(table, name, "--label", "a value of the series") for name in names]
         for number, cells in table.rows(ragged=True):
             place = f"{table.path}, row {number}"
             found = [(cells[k], table.columns[k]) for k in wanted if k < len(cells)]
@@ -85,7 +86,7 @@ class ClassifyReader(Reader):
                 raise DataError(f"{place} has no value at all; leave the row out")
             if len(found) % width:
                 raise DataError(f"{place} has {len(found)} values, expected a multiple of --series {width}")
-            values = numbers([c for c, _ in found], [n for _, n in found], place, bool(self.config.fill))
+            values = numbers([c for c, _ in found], [n for _, n in found], place, bool(self.config.fill), mend=_MEND)
             if labelled and (label_at >= len(cells) or not cells[label_at].strip()):
                 raise DataError(f"{place}, column {layout['label']!r} has no label; fill it in or leave the row out")
             labels = [cells[label_at].strip()] if labelled else []
@@ -122,7 +123,7 @@ class ClassifyReader(Reader):
         if "" in labels:
             raise DataError(f"{place} has no label; fill it in or leave the row out")
         symbols = symbols_of(text, self.config)
-        if not symbols:
+        if not symbols or not text.strip():
             raise DataError(f"{place} has an empty text ({text!r}); leave it out")
         return Example(place, symbols, labels, text)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import DataError
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # "": JSON Lines
+LARGEST = float(np.finfo(np.float32).max)  # a number of larger size is taken for a mistake
 MISSING = ("", "na", "nan", "null", "none", "?")  # in small letters: a value that is not there
 _LONGEST = 2**27  # characters of one cell: the csv module's own limit is too low for texts
 
@@ -44,7 +45,9 @@ def lines(path: Path, digest: Any = None) -> Iterator[str]:
 class Table:
     """The rows of one file: `columns` are known at once, `rows` is read while it is asked for.
 
-    A first row of which more than half are numbers is no header; the columns are then called 1, 2, ...
+    A first row of which more than half are numbers is no header; the columns are then called 1, 2, ... A .csv whose
+    first line has no comma may have semicolons or tabs between its cells. Quotes of a .tsv are quotes only where they
+    are around a cell; a cell of it is a part of one line.
     """
 
     def __init__(self, path: Path, digest: Any = None) -> None:
@@ -84,23 +87,34 @@ class Table:
             yield number, cells
 
     def find(self, name: str, option: str, what: str) -> int:
-        """The place of a column. DataError: there is none of this name."""
+        """The place of a column. DataError: there is none of this name, which `option` chooses; "": the run did."""
         if name not in self.columns:
-            raise DataError(
-                f"{self.path} has no column {name!r} with {what}; it has {named(self.columns)}; say which with {option}"
-            )
+            mend = f"say which with {option}" if option else "call a column so, as in the first data"
+            raise DataError(f"{self.path} has no column {name!r} with {what}; it has {named(self.columns)}; {mend}")
         return self.columns.index(name)
 
     def _delimited(self, separator: str, digest: Any) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(_LONGEST)
-        reader = csv.reader(lines(self.path, digest), delimiter=separator, strict=separator == ",")
+        source = lines(self.path, digest)
+        if separator == "\t":
+            for number, line in enumerate(source, 1):
+                if line.strip():
+                    yield number, [cell.strip() for cell in _tabbed(line.rstrip("\r\n"))]
+            return
+        first = next(source, "")
+        if "," not in first:
+            separator = next((other for other in ";\t" if other in first), separator)
+        reader = csv.reader(chain([first], source), delimiter=separator, strict=True)
         number = 1
         try:
             for cells in reader:
                 if cells:
-                    yield number, [cell.strip() if separator == "\t" else cell for cell in cells]
+                    yield number, cells
                 number = reader.line_num + 1
         except csv.Error as error:
+            if "new-line" in str(error):
+                mend = "a line ends with a carriage return alone; convert the file, for example with `tr '\\r' '\\n'`"
+                raise DataError(f"{self.path}, row {number}: {mend}") from None
             raise DataError(f"{self.path}, row {number}: {error}; mend the quotes of this row") from None
 
     def _json(self, digest: Any) -> Iterator[tuple[int, list[str]]]:
@@ -125,27 +139,38 @@ class Table:
             yield number, ["" if value is None else str(value) for value in values]
 
 
+def _tabbed(line: str) -> list[str]:
+    """The cells of a line of a .tsv: as the csv module reads them, or if it cannot, with quotes as they are."""
+    if '"' in line:
+        try:
+            return next(csv.reader([line], delimiter="\t", strict=True))
+        except csv.Error:
+            pass
+    return line.split("\t")
+
+
 def numbers(
     cells: Sequence[str],
     columns: Sequence[str],
     place: str,
     missing: bool,
     dtype: Any = np.float32,
-    mend: str = "leave it out with --drop",
+    mend: str = "mend it, or leave the column out with --drop {}",
 ) -> NDArray[Any]:
     """Cells as float32, NaN where a value is missing. DataError: not a number; or missing, and `missing` is False.
 
-    `mend`: what can be done about a column that is none of numbers; its name follows.
+    `mend`: what can be done about a cell that is no number; {} is the name of its column.
     """
     try:
         values = np.array([float(cell) for cell in cells], dtype=np.float64)
     except ValueError:
         values = np.array([_checked(cell, column, place, mend) for cell, column in zip(cells, columns, strict=True)])
-    if not np.isfinite(values).all():
-        k = int(np.flatnonzero(~np.isfinite(values))[0])
-        if np.isinf(values).any():
-            k = int(np.flatnonzero(np.isinf(values))[0])
-            raise DataError(f"{place}, column {columns[k]!r} is {cells[k]!r}, expected a finite number")
+    large = np.abs(values) > LARGEST
+    if large.any():
+        k = int(np.flatnonzero(large)[0])
+        raise DataError(f"{place}, column {columns[k]!r} is {cells[k]!r}, expected a finite number up to {LARGEST:.1e}")
+    if np.isnan(values).any():
+        k = int(np.flatnonzero(np.isnan(values))[0])
         if not missing:
             raise DataError(
                 f"{place}, column {columns[k]!r} has no value ({cells[k]!r}); fill it in, or choose --fill mean, "
@@ -170,7 +195,7 @@ def _checked(cell: str, column: str, place: str, mend: str) -> float:
     if value is None and cell.strip().lower() in MISSING:
         return math.nan
     if value is None:
-        raise DataError(f"{place}, column {column!r} is {cell!r}, expected a number; {mend} {column}")
+        raise DataError(f"{place}, column {column!r} is {cell!r}, expected a number; {mend.format(column)}")
     return value
 
 

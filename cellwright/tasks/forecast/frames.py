@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ..data.columns import filled
 from ..data.ragged import Ragged
+from ..data.tables import LARGEST
 from .clock import ROW, Clock, Style
 
 _BLOCK = 2**16  # rows that are in memory at once
@@ -215,8 +216,9 @@ class Frames:
             k, column = (int(i[0]) for i in np.nonzero(wrong))
             raise DataError(f"{self._place(s, block[k])}, column {names[column]!r} {words.format(values[k, column])}")
 
-        if np.isinf(values).any():
-            fail(np.isinf(values), "is {}, expected a finite number")
+        large = np.abs(values) > LARGEST
+        if large.any():
+            fail(large, f"is {{}}, expected a finite number up to {LARGEST:.1e}")
         if not self._fill and np.isnan(values).any():
             fail(np.isnan(values), "has no value; fill it in, or choose --fill mean, previous or zero")
         targets = values[:, : self.targets]

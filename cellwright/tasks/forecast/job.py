@@ -1,19 +1,20 @@
 """N to M: the next values of series, with intervals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...cells import find
 from ...errors import DataError
 from ...lang import Definition
 from ...nn import Recurrent
 from ..data.parts import TEST, TRAINING, VALIDATION
-from ..job import Found, Job, Prediction, layer_line
+from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import ForecastConfig
 from .frames import Frames
 from .net import ForecastNet, ForecastTask, Net
@@ -30,6 +31,7 @@ class ForecastJob(Job):
     """Quantiles of the next steps of each series."""
 
     config = ForecastConfig
+    scales = (("scaled error", "MASE", "naive MASE"), (SHARE, "coverage"))
     takes = ("stride",)
 
     def read(self, config: ForecastConfig) -> Frames:
@@ -52,7 +54,7 @@ class ForecastJob(Job):
         windows = int(np.maximum(ends - starts - max(window, season) - horizon + 1, 0).sum())
         batches = -(-windows // config.batch)
         steps = config.steps or max(config.epochs * batches, _FEWEST)
-        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS))
+        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS, 1))
         return config.changed(season=season, horizon=horizon, window=window, steps=steps, eval_every=every)
 
     def learn(self, config: ForecastConfig, data: Frames) -> dict[str, Any]:
@@ -119,6 +121,10 @@ class ForecastJob(Job):
             ],
         }
 
+    def last_losses(self, task: ForecastTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """How far back in its window a forecast looks: the loss of its last step, at the states of the encoder."""
+        return task.model.encoder, partial(task.last_losses, count)
+
     def evaluate(self, config: ForecastConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Forecasts from every origin, or every `stride` of them, of what comes after the training."""
         windows = self._windows(config, net, paths)
@@ -141,12 +147,16 @@ class ForecastJob(Job):
         if not frames.layout.time:
             after = " (without times, rows of the training count too where they are there)"
         title = f"{len(origins):,} forecasts of {windows.horizon} steps{after}, {words}"
-        return Found(f"{title}\n{score.table()}", numbers, partial(draw, self.shown(net, windows, origins[-1:])))
+        return Found(
+            f"{title}\n{score.table()}",
+            numbers,
+            partial(draw, self.shown(net, windows, origins[-1:]), windows.config.quantiles),
+        )
 
     def pictures(self, config: ForecastConfig, net: Net, task: ForecastTask, folder: Path) -> list[Path]:
         """The last forecast of the test, or of the validation."""
         origins = task.origins[TEST] if len(task.origins[TEST]) else task.origins[VALIDATION]
-        return [draw(self.shown(net, task.windows, origins[-1:]), folder / "forecast.png")]
+        return [draw(self.shown(net, task.windows, origins[-1:]), config.quantiles, folder / "forecast.png")]
 
     def shown(self, net: Net, windows: Windows, origins: NDArray[np.int64]) -> list[Shown]:
         """A forecast with what came before it and what came."""

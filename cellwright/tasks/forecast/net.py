@@ -96,12 +96,16 @@ class Net:
         return score
 
 
-def quantile_loss(said: Tensor, batch: Batch, quantiles: tuple[float, ...]) -> Tensor:
-    """mean max(q d, (q - 1) d), d = truth - forecast, over what is there and over the quantiles."""
+def quantile_losses(said: Tensor, batch: Batch, quantiles: tuple[float, ...]) -> Tensor:
+    """max(q d, (q - 1) d), d = truth - forecast, its mean over the quantiles, [H, B, K]; 0 where there is no truth."""
     d = batch.truth.unsqueeze(-1) - said
     q = torch.tensor(quantiles, dtype=said.dtype)
-    each = torch.maximum(q * d, (q - 1) * d).mean(-1) * batch.unit * batch.there
-    return each.sum() / batch.there.sum().clamp(min=1)
+    return torch.maximum(q * d, (q - 1) * d).mean(-1) * batch.unit * batch.there
+
+
+def quantile_loss(said: Tensor, batch: Batch, quantiles: tuple[float, ...]) -> Tensor:
+    """The mean of `quantile_losses` over what is there."""
+    return quantile_losses(said, batch, quantiles).sum() / batch.there.sum().clamp(min=1)
 
 
 class ForecastTask:
@@ -149,6 +153,12 @@ class ForecastTask:
             return None
         score = self.net.score(self.windows, origins)
         return score.measured | score.standardised
+
+    def last_losses(self, count: int) -> Tensor:
+        """The loss [B] of the last step of the first forecasts for validation."""
+        batch = self.windows(self.origins[VALIDATION][:count])
+        said = self.model(batch.x, batch.future)
+        return quantile_losses(said, batch, self.windows.config.quantiles)[-1].sum(-1)
 
     def measures(self, loss: float) -> dict[str, float]:
         """None."""

@@ -40,12 +40,11 @@ def read(
 
 def _rows(table: Table, frames: Frames, layout: Layout, name: str) -> None:
     """The rows of one file."""
-    options = dict.fromkeys(layout.targets, "--target") | dict.fromkeys(layout.covariates, "--covariate")
-    at = [table.find(column, options.get(column, "--known"), "numbers of the model") for column in layout.columns]
-    time_at = table.find(layout.time, "--time", "the times") if layout.time else -1
-    series_at = table.find(layout.series, "--series", "the name of the series") if layout.series else -1
+    at = [table.find(column, "", "numbers of the model") for column in layout.columns]
+    time_at = table.find(layout.time, "", "the times") if layout.time else -1
+    series_at = table.find(layout.series, "", "the name of the series") if layout.series else -1
     prefix = f"{name}/" if name else ""
-    file, mend = str(table.path), "mend it, or choose other columns than"
+    file, mend = str(table.path), "mend it, or choose other columns than {}"
     rows: list[list[float]] = []
     keys: list[int] = []
     for number, cells in table.rows():

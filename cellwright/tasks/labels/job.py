@@ -16,7 +16,8 @@ from ...lang import Definition
 from ...nn import Recurrent, chrono_initialise
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
-from ..job import Found, Job, Prediction, layer_line
+from ..data.tables import Table
+from ..job import SHARE, Found, Job, Prediction, layer_line
 from ..pictures import matrix
 from .dataset import Dataset, Encoding, Example
 from .net import Front, LabelNet, LabelTask, Net
@@ -32,6 +33,11 @@ class Reader:
 
     def __init__(self, config: Any, layout: Mapping[str, Any] | None = None) -> None:
         self.config, self.layout = config, dict(layout or {})
+        self._trained = bool(layout)
+
+    def find(self, table: Table, name: str, option: str, what: str) -> int:
+        """The place of a column, which `option` chooses in a training. DataError: there is none of this name."""
+        return table.find(name, "" if self._trained else option, what)
 
     @abstractmethod
     def examples(self, path: str, labelled: bool, training: bool, digest: Any = None) -> Iterator[Example]:
@@ -41,6 +47,7 @@ class Reader:
 class LabelJob(Job):
     """A task that gives labels."""
 
+    scales: tuple[tuple[str, ...], ...] = ((SHARE, "accuracy", "macro F1", "span F1"),)
     unit: str
     spans: bool  # one label per step
     reader: type[Reader]
@@ -197,12 +204,14 @@ class LabelJob(Job):
         labels = int(judgement.confusion.counts.sum())
         title = f"{labels:,} {self.unit}s, {words}, {numbers['loss']:.4f} nats per {self.unit}"
         names = net.encoding.labels
-        draw = partial(matrix, judgement.confusion.counts, names)
+        draw = partial(matrix, judgement.confusion.counts, names, self.unit)
         return Found(f"{title}\n{judgement.confusion.table(names)}", numbers, draw)
 
     def pictures(self, config: Any, net: Net, task: LabelTask, folder: Path) -> list[Path]:
         """The confusion matrix of the last evaluation."""
-        return [matrix(task.judged.confusion.counts, task.names, folder / "confusion.png")] if task.judged else []
+        if not task.judged:
+            return []
+        return [matrix(task.judged.confusion.counts, task.names, self.unit, folder / "confusion.png")]
 
     def last_losses(self, task: LabelTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
         """Those of the first sequences for validation: of their class, or of the label of their last step."""

@@ -1,6 +1,6 @@
 """Music for the commands: from files of tunes to a net, and from a net to tunes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...cells import find
 from ...errors import DataError, OptionError
@@ -15,7 +16,7 @@ from ...lang import Definition
 from ...nn import Recurrent
 from ..data.parts import Draw
 from ..data.tables import named
-from ..job import Found, Job, layer_line
+from ..job import SHARE, Found, Job, layer_line
 from ..pictures import figure_of, save
 from .config import MusicConfig
 from .files import Tune, tunes
@@ -34,6 +35,7 @@ class MusicJob(Job):
     """The next step of a tune."""
 
     config = MusicConfig
+    scales = ((SHARE, "accuracy"),)
     writes = ("prompt", "prompt_steps", "length", "temperature", "class_", "tempo", "out")
 
     def read(self, config: MusicConfig) -> Rolls:
@@ -154,6 +156,11 @@ class MusicJob(Job):
         what = f"by the net, from the first {len(begin)} steps on"
         return [_picture([("of the validation data", real), (what, made)], folder / "pianoroll.png")]
 
+    def last_losses(self, task: MusicTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the last steps of the first tunes for validation, or of so many of their steps."""
+        recurrent: Recurrent = task.model.topology.recurrent
+        return recurrent, partial(task.last_losses, count, steps)
+
     def evaluate(self, config: MusicConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """NLL per step of files, by the parts that they name."""
         data = Rolls()
@@ -239,12 +246,15 @@ def _picture(rolls: Sequence[tuple[str, Roll]], file: Path) -> Path:
     ticks = [key for key in range(low, high + 1) if (key + LOWEST) % 12 == 0]  # every C
     longest = max(len(roll) for _, roll in rolls)
     for ax, (title, roll) in zip(axes, rolls, strict=True):
-        ax.imshow(roll.T, aspect="auto", origin="lower", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        black = np.zeros(roll.T.shape)
+        ax.imshow(black, alpha=roll.T.astype(float), aspect="auto", origin="lower", cmap="gray", vmin=0, vmax=1,
+                  interpolation="nearest", zorder=2)  # above the grid  # fmt: skip
         ax.set_ylim(low - 1.5, high + 1.5)
         ax.set_xlim(-0.5, longest - 0.5)
         ax.set_yticks(ticks, [name_of(key + LOWEST) for key in ticks])
         ax.grid(axis="y", alpha=0.3)
         ax.set_title(title, fontsize=9)
+        ax.set_ylabel("key")
     axes[-1].set_xlabel("step")
     return save(figure, file)
 

@@ -153,6 +153,15 @@ class MusicTask:
         indices = self.data.part(TEST)
         return judge(self.net, self.data, indices).measured if len(indices) else None
 
+    def last_losses(self, count: int, steps: int | None) -> Tensor:
+        """Nats [B] of the last of at most so many steps of the first tunes for validation."""
+        tunes = self.data.part(VALIDATION)[:count]
+        sizes = np.minimum(self.data.keys.lengths[tunes], steps or _STEPS_AT_ONCE)
+        x, keys, lengths, label = self.data.batch(tunes, np.zeros_like(tunes), sizes, self.net.classes)
+        logits, _ = self.model(x, label, lengths=lengths)
+        at = lengths - 1, torch.arange(len(tunes))
+        return binary_cross_entropy_with_logits(logits[at], keys[at], reduction="none").sum(-1)
+
     def measures(self, loss: float) -> dict[str, float]:
         """None."""
         return {}

@@ -15,7 +15,7 @@ from ...errors import DataError, OptionError
 from ...lang import Definition
 from ...nn import Recurrent, chrono_initialise
 from ...topologies import ManyToMany
-from ..job import Found, Job, Prediction, layer_line
+from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import ProbeConfig
 from .problems import PROBLEMS, Drawn, Problem
 
@@ -112,6 +112,7 @@ class ProbeJob(Job):
     """The probes for the commands."""
 
     config = ProbeConfig
+    scales = ((SHARE, "right", "copied", "accuracy", "allowed", "embedded"),)
 
     def read(self, config: ProbeConfig) -> Data:
         """The problem."""

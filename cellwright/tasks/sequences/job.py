@@ -1,19 +1,22 @@
 """What `translate` and `caption` share: from files to a trained net and its use. They differ in sources and encoder."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ...errors import DataError
+from ...errors import DataError, OptionError
+from ...nn import Recurrent
 from ...topologies import EncoderDecoder
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
 from ..data.tokens import LIMITS
-from ..job import Found, Job, Prediction, layer_line
+from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import SequencesConfig
 from .dataset import Batches, Example, Pairs
 from .net import Net, PairTask, Written, decoder_cells, judge, perplexity
@@ -29,6 +32,7 @@ AT_LEAST = {"word": 2, "char": 1, "bpe": 1}  # how often a symbol is in the trai
 class SequencesJob(Job):
     """A task that writes a text for each source."""
 
+    scales = (("score, 0 to 100", "BLEU", "chrF"), ("score, 0 to 10", "CIDEr-D"), (SHARE, "exact"))
     takes = ("beam",)
     scores: tuple[str, ...]
     source: str  # what a source is called
@@ -145,6 +149,21 @@ class SequencesJob(Job):
     def described(self, config: Any, net: Net) -> str:
         """The encoder in a few words."""
         return ""
+
+    def last_losses(self, task: PairTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """Those of the ends of texts, at the states of the decoder. OptionError: it is called once per step."""
+        decoder = task.model.decoder
+        if decoder.loops:
+            raise OptionError(
+                f"--attention {task.config.attention} needs a call of the decoder per step, and gradients can be "
+                f"looked back at through one call over all steps; name another run"
+            )
+
+        def losses() -> Tensor:
+            each, ends = task.losses(count)
+            return each[ends, torch.arange(each.shape[1])]
+
+        return decoder.recurrent, losses
 
     def evaluate(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Loss, perplexity and scores on files with texts."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from ...cells import find
 from ...errors import OptionError
@@ -146,9 +147,9 @@ class Net(ABC):
         found = self.model.beam(x, steps, max_length=self.most, beam_width=self.config.beam, alpha=self.config.alpha,
                                 never=(UNKNOWN, self.model.start))  # fmt: skip
         ids, sizes = found.best
+        ids = ids[: int(sizes[0])]
         weights = self.model(x, ids, source_lengths=steps, target_lengths=sizes).weights
-        level, chosen = self.config.level, ids[:, 0].tolist()[: int(sizes[0])]
-        symbols = [to_read(self.lexicon.symbols[i - 1], level) for i in chosen]
+        symbols = [to_read(self.lexicon.symbols[i - 1], self.config.level) for i in ids[:, 0].tolist()]
         return [*symbols, "end"], None if weights is None else weights[:, 0].numpy()
 
 
@@ -200,6 +201,15 @@ class PairTask:
     def test(self) -> dict[str, float] | None:
         """Loss and scores on the whole test part, with the beam; None if there is none."""
         return self._judge(TEST, None, self.config.beam) if len(self.data.part(TEST)) else None
+
+    def losses(self, count: int) -> tuple[Tensor, Tensor]:
+        """-ln p of the symbols and ends of the first texts for validation, [T + 1, B], and where they end, [B]."""
+        b = self.batches(self.data.pairs(VALIDATION)[:count])
+        inputs, wanted, _ = self.model.shift(b.target, b.target_lengths)
+        found = self.model(b.source, b.target, source_lengths=b.source_lengths, target_lengths=b.target_lengths)
+        each = cross_entropy(found.logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(inputs)
+        ends = b.target_lengths.to(each.device)
+        return each.masked_fill(torch.arange(len(each)).unsqueeze(1) > ends, 0.0), ends
 
     def measures(self, loss: float) -> dict[str, float]:
         """The perplexity: e^loss."""

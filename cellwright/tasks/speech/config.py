@@ -30,10 +30,10 @@ class SpeechConfig(PartsConfig):
     text: str = Field("", description="the column with the transcript, or the label")
     lower: bool = Field(False, description="read transcripts in small letters")
 
-    rate: Annotated[int, Field(ge=1000)] | None = Field(
+    rate: Annotated[int, Field(ge=1000, le=1_000_000)] | None = Field(
         None, description="samples per second; else those of the first recording; others are resampled"
     )
-    mels: PositiveInt = Field(40, description="mel filters per frame of 25 ms, every 10 ms")
+    mels: Annotated[int, Field(ge=1, le=1000)] = Field(40, description="mel filters per frame of 25 ms, every 10 ms")
     normalise: Literal["recording", "training"] = Field(
         "training", description="what makes mean 0 and deviation 1 of each filter: this recording, or all of them"
     )

@@ -14,7 +14,7 @@ from ...nn import Recurrent
 from ...topologies import ManyToMany, ManyToOne
 from ..data.lexicon import Lexicon
 from ..data.parts import VALIDATION
-from ..job import Found, Prediction
+from ..job import SHARE, Found, Prediction
 from ..labels.dataset import Dataset, Example
 from ..labels.job import LabelJob
 from ..labels.net import LabelTask, Net
@@ -32,6 +32,7 @@ class SpeechJob(LabelJob):
     """Recordings to texts or labels."""
 
     config = SpeechConfig
+    scales = (("errors", "CER", "WER"), (SHARE, "accuracy", "macro F1"))
     unit = "recording"
     spans = False
     reader = SpeechReader
@@ -187,7 +188,7 @@ def _timed(
 def _draw(net: SpeechNet, frames: NDArray[Any], scores: NDArray[Any], title: str, file: Path) -> Path:
     symbols = net.read(scores)
     spans = [(k, first, last) for k, (first, last) in zip(symbols, align(scores, symbols), strict=True)]
-    title = f"{title}: {net.text(symbols)}"
+    title = f"{title}, heard as {net.text(symbols)!r}"
     return alignment(frames, scores, net.encoding.labels, spans, net.config.stack * HOP, title, file)
 
 

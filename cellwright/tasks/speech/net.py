@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 
+from ..data.parts import VALIDATION
 from ..labels.dataset import IGNORE, Batch, Dataset, Encoding
 from ..labels.net import LabelNet, LabelTask, Net
 from .batches import SpeechBatches
@@ -95,6 +96,15 @@ class SpeechTask(LabelTask):
     def batch(self, step: int) -> Batch:
         """Recordings changed by chance, which depends on the seed and the step only."""
         return self._batches(self.order(step), np.random.default_rng([self._seed, step, 1]))
+
+    def last_losses(self, count: int) -> Tensor:
+        """Of labels as for other tasks; of texts, which have no times, -ln p [B] of what is heard at the last step."""
+        if not self._text:
+            return super().last_losses(count)
+        batch = self._batches(self.data.part(VALIDATION)[:count])
+        scores = self.model(batch).log_softmax(-1)  # [T, B, K]
+        last: Tensor = scores[batch.lengths - 1, torch.arange(scores.shape[1])]
+        return -last.amax(-1)
 
     def criterion(self, logits: Tensor, batch: Batch) -> Tensor:
         """-ln p(text) per symbol, or -ln p(label) per recording."""

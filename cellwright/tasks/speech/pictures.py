@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pictures import figure_of, save
+from ..pictures import figure_of, legend, plain, save, shown
 from .ctc import BLANK
 from .features import HOP
 
@@ -25,22 +25,24 @@ def alignment(
     figure, (above, below) = figure_of(max(6.0, min(20.0, 2 + len(scores) * 0.12)), 5, rows=2)
     above.imshow(frames.T, origin="lower", aspect="auto", extent=(0, len(frames) * HOP, 0, frames.shape[1]))
     above.set_ylabel("mel filter")
-    above.set_title(title, fontsize=10)
+    above.set_title(plain(title), fontsize=10)
     times = (np.arange(len(scores)) + 0.5) * seconds
     below.plot(times, np.exp(scores[:, BLANK]), color="0.8", label="blank")
     drawn: dict[int, str] = {}
     for symbol, first, last in spans:
-        for axes in (above, below):
-            axes.axvspan(first * seconds, (last + 1) * seconds, color="C1", alpha=0.25, linewidth=0)
-        middle = (first + last + 1) / 2 * seconds
-        above.text(middle, frames.shape[1] * 0.96, names[symbol], ha="center", va="top", color="white", fontsize=10)
+        start, end = first * seconds, (last + 1) * seconds
+        name = shown(names[symbol])
         if symbol not in drawn:
             drawn[symbol] = f"C{len(drawn) % 10}"
-            below.plot(times, np.exp(scores[:, symbol]), color=drawn[symbol], label=names[symbol].replace(" ", "␣"))
+            below.plot(times, np.exp(scores[:, symbol]), color=drawn[symbol], label=name)
+        for edge in (start, end):
+            above.axvline(edge, color="white", linewidth=0.8, alpha=0.8)
+        below.axvspan(start, end, color=drawn[symbol], alpha=0.15, linewidth=0)
+        above.text((start + end) / 2, frames.shape[1] * 0.96, name, ha="center", va="top", color="white", fontsize=10)
     for axes in (above, below):
         axes.set_xlim(0, max(len(frames) * HOP, len(scores) * seconds))
     below.set_ylim(0, 1.02)
     below.set_xlabel("seconds")
     below.set_ylabel("probability")
-    below.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    legend(below)
     return save(figure, file)

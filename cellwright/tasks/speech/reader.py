@@ -84,8 +84,6 @@ class SpeechReader(Reader):
             place = f"{path}, row {number}"
             if not cells[at].strip():
                 raise DataError(f"{place} names no recording; fill it in or leave the row out")
-            if any("\n" in cell for cell in cells):
-                raise DataError(f"{place} goes over several lines: a quote is not closed; close it, or write it twice")
             file = path.parent / cells[at].strip()
             if not file.is_file():
                 raise DataError(f"{place} names {cells[at]!r}, and there is no file {file}; mend the name or the row")
@@ -105,7 +103,7 @@ class SpeechReader(Reader):
             steps, needed = -(-len(frames) // self.config.stack), steps_needed(labels)
             if needed > steps:
                 raise DataError(
-                    f"{place}: the transcript {transcript!r} needs {needed} steps, and {file} has {steps} "
+                    f"{place}: the transcript {(transcript or '')[:60]!r} needs {needed} steps, and {file} has {steps} "
                     f"({len(frames)} frames, --stack {self.config.stack}); leave it out, or train with less --stack"
                 )
         return Example(place, frames, labels, str(file))

@@ -65,7 +65,7 @@ class TagReader(Reader):
             if universal and not cells[0].isdigit():
                 continue  # the joint form of several words, or a word that is not in the text
             at = self._column(path, number, cells, self.config.word, "--word", 1 if universal else 0, universal)
-            words.append(cells[at])
+            words.append(cells[at].strip())
             first = number if len(words) == 1 else first
             if labelled:
                 default = 3 if universal else len(cells) - 1
@@ -75,7 +75,10 @@ class TagReader(Reader):
                         f"{path}, line {number} has one column, {cells[0]!r}, expected a word and a label; separate "
                         f"them by a tab or a space"
                     )
-                labels.append(cells[label_at])
+                labels.append(cells[label_at].strip())
+            if not words[-1] or (labelled and not labels[-1]):
+                what = "label" if words[-1] else "word"
+                raise DataError(f"{path}, line {number} has an empty {what}; fill it in, or leave the sentence out")
         if words:
             yield Example(f"{path}, line {first}", words, labels, words)
 
@@ -114,9 +117,9 @@ class TagReader(Reader):
         if layout["kind"] != "frames":
             raise DataError(f"{table.path} has frames, and this run was trained on words; name a file of columns")
         names = layout["columns"]
-        at = [table.find(name, "--drop (when training)", "a feature") for name in names]
-        label_at = table.find(layout["label"], "--label", "the label") if labelled else -1
-        group_at = table.find(config.sequence, "--sequence", "the recording") if config.sequence else -1
+        at = [self.find(table, name, "--drop", "a feature") for name in names]
+        label_at = self.find(table, layout["label"], "--label", "the label") if labelled else -1
+        group_at = self.find(table, config.sequence, "--sequence", "the recording") if config.sequence else -1
         longest = (config.window or _LONGEST) if training else _LONGEST
         rows: list[Any] = []
         labels: list[str] = []

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ...errors import DataError
 from ...lang import Definition
+from ...nn import Recurrent
 from ...topologies import Encoder, EncoderDecoder
 from ..data.lexicon import UNKNOWN, Lexicon
 from ..data.tables import SUFFIXES, Table, lines, named
 from ..pictures import attention
 from ..sequences.dataset import Batches, Example, Pairs
 from ..sequences.job import AT_LEAST, SequencesJob
-from ..sequences.net import Net, decoder, layers, recurrent
+from ..sequences.net import Net, PairTask, decoder, layers, recurrent
 from ..sequences.symbols import split, to_read
 from .config import TranslateConfig
 
@@ -128,6 +129,11 @@ class TranslateJob(SequencesJob):
         """Its directions, and what it reads."""
         both = "both directions" if config.bidirectional else "one direction"
         return f"{both}, reads {len(net.reads) - 1:,} symbols"
+
+    def last_losses(self, task: PairTask, count: int, steps: int | None) -> tuple[Recurrent, Callable[[], Tensor]]:
+        """How far back in what was read a text looks: the loss of the whole text, at the states of the encoder."""
+        recurrent: Recurrent = task.model.encoder.recurrent  # type: ignore[assignment]
+        return recurrent, lambda: task.losses(count)[0].sum(0)
 
     def line(self, record: dict[str, Any]) -> str:
         """The target alone: line by line beside the sources."""
