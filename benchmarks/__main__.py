@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import charlm, fresh, generation, layers, rate, variants, zoo
+from . import attention, charlm, fresh, generation, layers, rate, variants, zoo
 from .peers import Peer, present
 from .report import arguments, heading, machine, write
 from .timing import use_threads
@@ -25,6 +25,7 @@ def sections(peers: Sequence[Peer]) -> dict[str, Callable[[bool], Any]]:
         "layers bfloat16": partial(layers.run, dtype=torch.bfloat16, peers=()),
         "variants": variants.run_variants,
         "padding": variants.run_padding,
+        "attention": attention.run,
         "cells": zoo.run_cells,
         "torchrecurrent": zoo.run_peer,
         "first use": fresh.run_first,

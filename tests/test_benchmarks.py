@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import captions, dates, fresh, jobs, layers, peers, rate, report, timing, variants, zoo
+from benchmarks import attention, captions, dates, fresh, jobs, layers, peers, rate, report, timing, variants, zoo
 from benchmarks.__main__ import sections
 from benchmarks.cases import KINDS, Case, check, reference
 
@@ -75,6 +75,12 @@ def test_padding() -> None:
     assert lengths.max() == 50
     assert lengths.float().mean() / 50 == pytest.approx(0.6, abs=0.01)
     assert len(variants.padding(0.01, [SIZE])) == 2
+
+
+def test_attention() -> None:
+    rows = attention.attention(0.01, [(3, 2, 4, 5)])
+    assert [row["mode"] for row in rows] == ["inference", "training"] * 3
+    assert all(row["torch"] == row["seconds"][1] / row["seconds"][0] for row in rows)
 
 
 def test_cells(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

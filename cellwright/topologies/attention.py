@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..emit.attention import Memory as Looked
 from ..emit.attention import masked_softmax
 from ..errors import InputError, OptionError
+from ..lang import QUERY, Definition, with_attention
 from ..lang.cell import positive
 from ..nn.sequences import valid_steps, without_padding
 
@@ -168,9 +170,9 @@ class BahdanauAttention(Attention):
         score(h_{t-1}, m_s) = v tanh(W h_{t-1} + U m_s + b)
         h_t = recurrent([x_t; c_t], h_{t-1})
 
-    Each step waits for its context and each context for the step before it: the decoder runs as a loop with one call of
-    its layer per step, also in training, which costs about three times what `LuongAttention` does. It holds B S A
-    numbers per step, and all of them for the way back.
+    Each step waits for its context and each context for the step before it. In a layer of one cell the look into the
+    memory is a part of its equations, so that known symbols take one call for all steps. Other layers run as a loop
+    with one call per step, also in training, which holds B S A numbers per step, and all of them for the way back.
 
     Bahdanau, Cho, Bengio 2015, Neural Machine Translation by Jointly Learning to Align and Translate.
 
@@ -197,6 +199,21 @@ class BahdanauAttention(Attention):
         """U m_s + b."""
         made: Tensor = self.additive.memory(values)
         return made
+
+    def equations(self, definition: Definition) -> Definition:
+        """With the query W h as one more product."""
+        return with_attention(definition, "additive", self.additive.query.out_features, self.memory_size)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What these equations have besides the cell's."""
+        return {QUERY: self.additive.query.weight}
+
+    def within(self, memory: Memory) -> Looked:
+        """The memory as these equations read it."""
+        keys, values = (v.transpose(0, 1) for v in (memory.keys, memory.values))
+        valid = None if memory.valid is None else memory.valid.squeeze(1).t()
+        return Looked(keys, values, self.additive.v.weight[0], valid)
 
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """See the class."""

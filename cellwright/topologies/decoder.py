@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, OptionError
 from ..nn import Recurrent
+from ..nn.attended import Attended
 from ..nn.sequences import valid_steps, without_padding
-from .attention import Attention, Memory
+from .attention import Attention, BahdanauAttention, Memory
 from .masks import symbols
 from .states import kept, zero_state
 from .topology import dropout_of, linear, time_first
@@ -37,8 +39,9 @@ class Decoder(nn.Module):
         a_t = tanh(W [h_t; c_t])               c_t: context of h_t; without attention a_t = h_t
         p(s_{t+1} | s_1 ... s_t) = softmax(V a_t + b)
 
-    When all s_t are given (teacher forcing), this is one call of the layer and one of the attention for all steps. Two
-    forms need one call per step, also in training:
+    When all s_t are given (teacher forcing), this is one call of the layer and one of the attention for all steps. With
+    BahdanauAttention it is one call for a layer of one cell; stacks, and another form, need one call per step, also in
+    training:
 
         BahdanauAttention       h_t = recurrent([x_t; c_t], h_{t-1}),  c_t: context of h_{t-1}
         input_feeding=True      h_t = recurrent([x_t; a_{t-1}], h_{t-1}),  a_0 = 0               (Luong 2015, 3.3)
@@ -91,11 +94,15 @@ class Decoder(nn.Module):
                 )
             self.combine = linear(recurrent, O + attention.memory_size, self.features, bias=False)
         self.output = linear(recurrent, self.features, embedding.num_embeddings)
+        self._attended = None
+        if isinstance(attention, BahdanauAttention) and Attended.fits(recurrent):
+            self._attended = Attended(recurrent, attention.equations)
 
     @property
     def loops(self) -> bool:
         """Whether each step waits for the one before it, so that also known symbols go one step at a time."""
-        return self.input_feeding or (self.attention is not None and self.attention.enters_the_step)
+        waits = self.attention is not None and self.attention.enters_the_step and self._attended is None
+        return self.input_feeding or waits
 
     def start(self, B: int, recurrent_state: Any = None) -> tuple[Any, Any]:
         """The state before the first step, from one of the layer, such as a bridge gives; None: zero."""
@@ -160,9 +167,17 @@ class Decoder(nn.Module):
         state = self.start(ids.shape[1]) if state is None else state
         if sampling or self.loops:
             return self._loop(ids, state, memory, valid, sampling, generator)
-        h, after = self.recurrent(self.dropout(self.embedding(ids)), state[0], lengths=lengths)
-        a, weights = self._look(h, memory)
-        return a, (after, ()), weights
+        x, found = self.dropout(self.embedding(ids)), None
+        if self._attended is not None and memory is not None:
+            look, x = self.attention, F.pad(x, (0, memory.values.shape[-1]))
+            assert isinstance(look, BahdanauAttention)
+            given = look.weights, look.within(memory), x, state[0], lengths
+            h, after, weights = self._attended(self.recurrent, *given)
+            found = (weights.transpose(0, 1) @ memory.values).transpose(0, 1), weights
+        else:
+            h, after = self.recurrent(x, state[0], lengths=lengths)
+        a, weights_of_steps = self._look(h, memory, found)
+        return a, (after, ()), weights_of_steps
 
     def step(self, ids: Tensor, state: Any, memory: Memory | None = None) -> tuple[Tensor, Any]:
         """One step of every sequence: symbols [B] and the state before them to logits [B, V] and the state after them.

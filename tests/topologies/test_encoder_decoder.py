@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellwright import GRU, LSTM, GRUCell, InputError, LSTMCell, OptionError, Recurrent
+from cellwright import (
+    GRU,
+    LSTM,
+    GRUCell,
+    InputError,
+    LSTMCell,
+    OptionError,
+    Recurrent,
+    gradient_norms,
+    use_target,
+)
 from cellwright.topologies import (
     BahdanauAttention,
     Decoder,
@@ -306,12 +316,53 @@ def test_an_encoder_of_ones_own() -> None:
 
 
 def test_the_layer_is_called_once_for_all_steps() -> None:
-    for form, calls in (("luong", 1), ("none", 1), ("bahdanau", 9), ("input feeding", 9)):
-        net = net_of(form)
+    deep = {"num_layers": 2}
+    for form, calls, options in (("luong", 1, {}), ("none", 1, {}), ("bahdanau", 9, deep), ("input feeding", 9, {})):
+        net = net_of(form, **options)
         seen: list[int] = []
         net.decoder.recurrent.register_forward_hook(lambda module, given, _, seen=seen: seen.append(len(given[0])))
         net(torch.zeros(5, 2, dtype=torch.int64), torch.zeros(8, 2, dtype=torch.int64))
         assert [n for n in seen if n] == [9 // calls] * calls
+
+
+def results(net: EncoderDecoder) -> dict[str, Tensor]:
+    """Logits, weights in the valid steps, and all gradients."""
+    dtype = net.decoder.output.weight.dtype
+    source, target = torch.arange(20).view(5, 4) % 9, torch.arange(16).view(4, 4) % V
+    found = net(source, target, source_lengths=SOURCE_LENGTHS, target_lengths=TARGET_LENGTHS)
+    valid = torch.arange(5).unsqueeze(1) <= torch.tensor(TARGET_LENGTHS)
+    a = found.weights.masked_fill(~valid.unsqueeze(-1), 0)
+    parts = [v * torch.linspace(-1, 1, v.numel(), dtype=F64).view(v.shape).to(dtype) for v in (found.logits, a)]
+    net.zero_grad()
+    torch.stack([p.sum() for p in parts]).sum().backward()
+    gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+    return {"logits": found.logits, "weights": a, "state": flat(found.state)[0], **gradients}
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_bahdanau_in_one_scan_is_the_loop(cell: str, assert_close: Any) -> None:
+    """And in float32 in the compiled loop, within roundings."""
+    net = encoder_decoder(9, V, 6, embedding_size=5, cell=cell, attention="bahdanau", bidirectional=True)
+    with use_target("cpu"):
+        compiled = results(net)
+    assert not net.decoder.loops
+    net.to(F64)
+    with use_target("torch"):
+        got = results(net)
+        net.decoder._attended = None
+        assert net.decoder.loops
+        want = results(net)
+        assert got.keys() == want.keys() == compiled.keys()
+        for name, value in want.items():
+            assert_close(name, got[name], value, CLOSE)
+            assert_close(f"compiled {name}", compiled[name].double(), value, 1e-6)
+
+
+def test_gradient_norms_look_into_bahdanau() -> None:
+    net = net_of("bahdanau")
+    source, target = ids(5, 2), ids(4, 2)
+    norms = gradient_norms(net.decoder.recurrent, lambda: net.loss(source, target))
+    assert all(n.shape == (5, 2) and (n > 0).any() for n in norms.values())
 
 
 def ids(*shape: int) -> Tensor:
