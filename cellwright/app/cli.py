@@ -38,7 +38,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the --out of a t
 Format = Annotated[str, typer.Option("--format", metavar="torch|keras|tf1|flax|onnx", help="whose names and layout")]
 Last = Annotated[bool, typer.Option("--last", help="the last weights instead of the best ones")]
 Beam = Annotated[
-    int, typer.Option(min=0, help="of texts: how many are followed at once in the search; 0: the best path")
+    int, typer.Option(min=0, max=1000, help="of texts: how many are followed at once in the search; 0: the best path")
 ]
 Options = Annotated[
     list[str] | None,
@@ -195,7 +195,7 @@ def evaluate(
     if plot is not None:
         from .plot import check
 
-        check()
+        check(plot)
     loaded = load(run, "last" if last else "best")
     options = loaded.job.chosen({"beam": beam, "stride": stride})
     found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob, **options)
@@ -203,7 +203,7 @@ def evaluate(
     if plot is not None:
         if found.draw is None:
             raise OptionError(f"--plot: {run} is a run of {loaded.config.task}, whose evaluation has no picture")
-        found.draw(plot)
+        typer.echo(f"picture {found.draw(plot)}")
 
 
 @app.command()

@@ -136,7 +136,7 @@ def report(
     if plot is not None:
         from .plot import check
 
-        check()
+        check(plot)
     parts = [(name, of_run(path, look)) for name, path in zip(names(runs), runs, strict=True)]
     parts += [(cell, of_cell(cell, options, *sizes, look)) for cell in cells]
     curves = gathered(parts, relative)

@@ -102,7 +102,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         both = f"{spelled}/--no-{name.replace('_', '-')}" if default else spelled
         return _parameter(name, Annotated[bool, typer.Option(both, help=help)], default)
     if get_origin(kind) is Literal:
-        metavar = "|".join(map(str, get_args(kind)))
+        metavar = "|".join(filter(None, get_args(kind)))
         return _parameter(name, Annotated[str, typer.Option(spelled, metavar=metavar, help=help)], default)
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not NoneType)

@@ -11,12 +11,18 @@ from ..tasks.pictures import figure_of, legend, save
 from ..train.metrics import NAME
 
 
-def check() -> None:
-    """OptionError: matplotlib is not there."""
+def check(file: Path | None = None) -> None:
+    """Before anything is done for a picture. OptionError: matplotlib is not there, or `file` cannot become one."""
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib.figure import Figure
     except ImportError:
         raise OptionError("--plot needs matplotlib: pip install 'cellwright[plot]', or leave --plot away") from None
+    if file is None:
+        return
+    if file.suffix.lower().removeprefix(".") not in Figure().canvas.get_supported_filetypes():
+        raise OptionError(f"--plot {file}: expected the name of a picture; name a .png, .svg or .pdf file")
+    if not file.parent.is_dir():
+        raise OptionError(f"--plot {file}: there is no folder {file.parent}; make it first")
 
 
 def pictures(run: Path, job: Job, config: Any, net: Any, task: Any) -> list[Path]:

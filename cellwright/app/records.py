@@ -25,6 +25,8 @@ def write(found: Prediction, out: Path | None) -> None:
         raise OptionError(f"--out {out}: expected a name that ends with {', '.join(FORMATS)}")
     if out.exists():
         raise OptionError(f"--out {out} exists; name another file")
+    if not out.parent.is_dir():
+        raise OptionError(f"--out {out}: there is no folder {out.parent}; make it first")
     part = out.with_name(f".{out.name}.part")
     try:
         with open(part, "w", encoding="utf-8", newline="") as file:

@@ -230,15 +230,19 @@ BAD = [
     ("classify", "a.csv", "words,kind\na,b\n", (), ("no column 'label'", "'words', 'kind'", "--label")),
     ("classify", "a.csv", "a,b,label\nx,y,z\n", (), ("no column 'text'", "--text")),
     ("classify", "a.csv", "text,label\nx,a\n,b\n", (), ("row 3", "empty text")),
+    ("classify", "a.csv", "text,label\nx,a\n  ,b\n", (), ("row 3", "empty text")),
     ("classify", "a.csv", "text,label\nx,a\ny,\n", (), ("row 3", "no label")),
     ("classify", "a.csv", "text,label\nx,a\ny,a\nz,a\n", ("--validation", "0.5"), ("a.csv",)),
     ("classify", "a.csv", "text,label\n", (), ("0 sequence(s)",)),
     ("classify", "a.doc", "x", (), ("has no labels", ".csv")),
-    ("classify", "a.csv", "label,p,q\n1,2,x\n", SERIES, ("row 2, column 'q' is 'x'", "expected a number")),
+    ("classify", "a.csv", "label,p,q\n1,2,x\n", SERIES, ("row 2, column 'q' is 'x'", "leave --series away")),
+    ("classify", "a.csv", "label,p,q\n1,2,1e39\n", SERIES, ("row 2, column 'q' is '1e39'", "finite number up to")),
     ("classify", "a.csv", "label,p,q\n1,nan,3\n", SERIES, ("row 2, column 'p' has no value", "--fill mean")),
     ("classify", "a.csv", "label,p,q\n1,inf,3\n", (*SERIES, "--fill", "mean"), ("column 'p' is 'inf'",)),
     ("classify", "a.csv", "label,p,q\n1,2,\n", SERIES, ("has 1 values", "--series 2")),
     ("classify", "a.csv", "label,p,q\n1,,\n", SERIES, ("no value at all",)),
+    ("tag", "a.conll", "a\tX\nb\t\n", (), ("line 2 has an empty label",)),
+    ("tag", "a.conll", "a\tX\n\tX\n", (), ("line 2 has an empty word",)),
     ("tag", "a.conll", "word\n", (), ("line 1 has one column", "a label")),
     ("tag", "a.conll", "a X\nb Y\n", ("--label", "3"), ("line 1 has 2 column(s)", "--label")),
     ("tag", "a.conllu", "1\tx\n", (), ("line 1 has 2 column(s), expected at least 4",)),
@@ -338,6 +342,25 @@ def test_pictures_need_matplotlib_or_are_there(cli: Cli, tmp_path: Path) -> None
         assert not run.exists()
         return
     assert done.code == 0, done
-    assert cli("eval", run, data, "--plot", tmp_path / "c.svg").code == 0
+    refused(cli("eval", run, data, "--plot", tmp_path / "c.doc"), "c.doc: expected the name of a picture", ".png")
+    refused(cli("eval", run, data, "--plot", tmp_path), "expected the name of a picture")
+    refused(cli("eval", run, data, "--plot", tmp_path / "no" / "c.svg"), f"there is no folder {tmp_path / 'no'}")
+    drawn = cli("eval", run, data, "--plot", tmp_path / "c.svg")
+    assert drawn.code == 0 and drawn.out.endswith(f"picture {tmp_path / 'c.svg'}\n")
     assert all((run / name).read_bytes()[:4] == b"\x89PNG" for name in ("loss.png", "confusion.png"))
     assert "<svg" in (tmp_path / "c.svg").read_text()
+
+
+def test_columns_that_a_run_misses_are_named(cli: Cli, tmp_path: Path) -> None:
+    """`eval` and `predict` have no options to choose a column with."""
+    data, other, run = table(tmp_path / "a.csv", texts(40)), tmp_path / "b.csv", tmp_path / "run"
+    assert cli("train", "classify", data, "--out", run, "--hidden", 4, "--steps", 2).code == 0
+    other.write_text("words,label\nx,x first\n")
+    for command in ("eval", "predict"):
+        done = cli(command, run, other)
+        refused(done, "no column 'text'", "'words', 'label'", "call a column so")
+        assert "--text" not in done.err
+    refused(cli("predict", run, data, "--out", tmp_path / "no" / "a.csv"), f"there is no folder {tmp_path / 'no'}")
+    tags = tmp_path / "tags"
+    assert cli("train", "tag", frames(tmp_path / "f.csv", 60), "--out", tags, "--window", 10, "--steps", 2).code == 0
+    refused(cli("predict", tags, tmp_path / "nothing"), "nothing does not exist")

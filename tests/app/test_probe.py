@@ -147,6 +147,7 @@ def test_a_picture_needs_matplotlib_or_is_there(cli: Cli, tmp_path: Path) -> Non
         (("train", "probe", "sums"), "PROBLEM sums: input should be 'adding', 'copy', 'parity' or 'reber'"),
         (("train", "probe", "reber", "--length", "9"), "--length 9: the grammar of reber decides"),
         (("train", "probe", "adding", "--length", "1"), "adding needs two numbers"),
+        (("train", "probe", "adding", "--length", str(10**12)), "there is not enough memory"),
         (("train", "probe", "copy", "--cell", "rnn", "--chrono", "9"), "no gate of memory with a bias"),
         (("train", "probe", "copy", "--chrono", "2"), "expected a number of steps from 3 on"),
         (("inspect", "gradients"), "nothing to look at"),

@@ -265,3 +265,8 @@ def test_pictures(cli: Cli, data: Path, tmp_path: Path) -> None:
     assert done.code == 0, done
     assert cli("eval", run, data, "--plot", tmp_path / "a.svg").code == 0
     assert (run / "alignment.png").read_bytes()[:4] == b"\x89PNG" and "<svg" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--mels", 100_000), ("--rate", 100_000_000)])
+def test_sizes_that_no_sound_has(cli: Cli, data: Path, tmp_path: Path, option: str, value: int) -> None:
+    refused(cli("train", "speech", data, "--out", tmp_path / "run", option, value), f"{option} {value}", "less than")

@@ -43,6 +43,7 @@ class Images:
     ) -> None:
         """`size`: width and height that every image is made to have. `digest`: what the bytes are added to."""
         self.shape, self._paths, self._size, self._digest = shape, list(paths), size, digest
+        self._given = shape is not None
 
     def __iter__(self) -> Iterator[Picture]:
         """DataError: a file that cannot be read, or an image of another shape."""
@@ -53,8 +54,9 @@ class Images:
                     self.shape = values.shape
                 if values.shape != self.shape:
                     raise DataError(
-                        f"{found.place} {_said(values.shape)}, expected one that {_said(self.shape)} as those before it"
-                        + ("; make them all so large with --size WIDTHxHEIGHT" if values.ndim == 3 else "")
+                        f"{found.place} {_said(values.shape)}, expected one that {_said(self.shape)} as "
+                        + ("those of the training; change its size" if self._given else "those before it; mend it")
+                        + (", or train with --size WIDTHxHEIGHT" if values.ndim == 3 else "")
                     )
                 yield Picture(found.place, found.keys, values)
 

@@ -42,6 +42,13 @@ def lines(path: Path, digest: Any = None) -> Iterator[str]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+def exists(path: Path) -> Path:
+    """The same path. DataError: there is nothing."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; name a file or a folder")
+    return path
+
+
 class Table:
     """The rows of one file: `columns` are known at once, `rows` is read while it is asked for.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ..data.tables import SUFFIXES, Table, is_number, named, numbers
+from ..data.tables import SUFFIXES, Table, exists, is_number, named, numbers
 from .clock import ROW, Clock, Style, style_of
 from .config import ForecastConfig
 from .frames import Frames, Layout
@@ -23,7 +23,7 @@ def read(
     frames: Frames | None = None
     first: Table | None = None
     for path in paths:
-        place = Path(path)
+        place = exists(Path(path))
         if place.is_dir() or place.suffix.lower() not in SUFFIXES:
             kind = "a folder" if place.is_dir() else "no table"
             raise DataError(f"{place} is {kind}; name {', '.join(SUFFIXES)} files with a row per step in time")

@@ -33,7 +33,9 @@ def read(path: Path, step: str, drop: bool) -> Roll:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; name a MIDI file or a folder") from None
     except Exception as error:  # of mido and Python: whatever a damaged file leads to
-        raise DataError(f"{path} is no MIDI file, or a damaged one: {first_line(error)}") from None
+        raise DataError(
+            f"{path} is no MIDI file, or a damaged one: {first_line(error)}; leave it out, or write it again"
+        ) from None
     if not 0 < ticks < 2**15:
         raise DataError(f"{path} counts time in frames of a film, not in notes; save it again with a musical time base")
     notes = _rounded([note for track in tracks for note in _notes(track)], ticks * 4 * Fraction(step))

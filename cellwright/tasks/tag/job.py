@@ -15,7 +15,7 @@ from ...nn import Recurrent
 from ...topologies import ManyToMany
 from ..data.columns import filled, label_column, with_deltas
 from ..data.lexicon import Lexicon, in_small_letters
-from ..data.tables import SUFFIXES, Table, lines, named, numbers
+from ..data.tables import SUFFIXES, Table, exists, lines, named, numbers
 from ..job import Prediction
 from ..labels.dataset import Dataset, Example
 from ..labels.job import EMBED, LabelJob, Reader
@@ -32,7 +32,7 @@ class TagReader(Reader):
 
     def examples(self, path: str, labelled: bool, training: bool, digest: Any = None) -> Iterator[Example]:
         """Frames from tables; sentences from anything else, without labels also from running text (.txt)."""
-        place = Path(path)
+        place = exists(Path(path))
         if place.is_dir():
             raise DataError(f"{place} is a folder; name its files, for example {place}/*.conllu")
         if place.suffix.lower() in SUFFIXES:
