@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from .. import __version__, convert
 from ..cells import GRU, LSTM, Elman
+from ..convert.limits import check_regular
 from ..errors import DataError, InputError, OptionError, RunError
 from ..lang import Definition
 from ..nn import Recurrent
@@ -119,7 +120,7 @@ def import_(
         raise OptionError(f"--option {taken[0]}: expected an option such as reset_after=false; see --cell and --layer")
     _check_free(out)
     row = IMPORTS[format_]
-    own = fnmatch(source.name, row.reads) and not (row.arrays and source.suffix in _ARRAYS)
+    own = bool(row.reads) and fnmatch(source.name, row.reads) and not (row.arrays and source.suffix in _ARRAYS)
     arrays: Any = source if own else _arrays(source, row)
     if cell is None and not (own and row.tells):
         raise OptionError("--cell is missing: say which cell the weights are of, rnn, lstm or gru")
@@ -145,6 +146,7 @@ def _arrays(path: Path, row: _Import) -> dict[str, Any]:
     if path.suffix == ".npz":
         return dict(convert.read_npz(path))
     if path.suffix == ".safetensors":
+        check_regular(path, "a file of safetensors")
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
@@ -170,13 +172,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _spelled(layer: Recurrent) -> str:
     """The call that makes such a layer, as text without the leading "cellwright."."""
     flags: dict[str, Any] = {name: True for name in ("batch_first", "bidirectional") if getattr(layer, name)}
+    flags |= {"merge": layer.merge} if layer.merge != "concat" else {}
     if type(layer) is not Recurrent:
         flags = {"num_layers": layer.num_layers, **flags} if layer.num_layers > 1 else flags
         arguments = _arguments(layer.definitions[0], flags).replace("activation=", "nonlinearity=")
         return f"{type(layer).__name__}({arguments})"
     names = {"Elman": "RNNCell", "LSTM": "LSTMCell", "GRU": "GRUCell"}
     cells = ", ".join(f"cellwright.{names[d.name]}({_arguments(d, {})})" for d in layer.definitions)
-    return f"Recurrent([{cells}]{''.join(f', {name}=True' for name in flags)})"
+    return f"Recurrent([{cells}]{''.join(f', {name}={value!r}' for name, value in flags.items())})"
 
 
 def _arguments(definition: Definition, more: Mapping[str, Any]) -> str:

@@ -37,8 +37,15 @@ def one_line(text: object, most: int = 400) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
+def check_regular(path: Path, what: str) -> None:
+    """DataError: what is there is no file, so that reading it could wait for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is no regular file; expected {what}")
+
+
 def open_zip(path: Path, what: str, limit: int = LIMIT) -> zipfile.ZipFile:
     """A zip archive whose declared sizes are within the limit. DataError: absent, no zip file, damaged or too large."""
+    check_regular(path, what)
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:

@@ -200,6 +200,34 @@ def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
     return fold
 
 
+def _prod(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    for a in sorted((a % x.dim() for a in axes), reverse=True):
+        x = x.prod(a, keepdim=keepdim)
+    return x
+
+
+def _top_k(x: Tensor, k: Tensor, /, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, Tensor]:
+    count = int(k.item())
+    # Of equal numbers the first one comes first.
+    values, places = torch.sort(x, dim=axis, descending=bool(largest), stable=True)
+    return values.narrow(axis, 0, count), places.narrow(axis, 0, count)
+
+
+def _scatter_elements(
+    x: Tensor, indices: Tensor, updates: Tensor, /, *, axis: int = 0, reduction: str = "none"
+) -> Tensor:
+    n = x.shape[axis]
+    if indices.numel() and not bool(((indices >= -n) & (indices < n)).all()):
+        raise InputError(f"got an index outside of the {n} entries of axis {axis}")
+    flat = torch.where(indices < 0, indices + n, indices).long()
+    if reduction == "none":
+        return x.scatter(axis, flat, updates)
+    ways = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+    if reduction not in ways:
+        raise InputError(f"got the attribute reduction={reduction[:40]!r}, expected none, {', '.join(ways)}")
+    return x.scatter_reduce(axis, flat, updates, ways[reduction])
+
+
 def _layer_norm(
     x: Tensor,
     scale: Tensor,
@@ -247,6 +275,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "OneHot": _one_hot,
     "Cast": _cast,
     "CastLike": lambda x, like, /, *, saturate=1: x.to(like.dtype),
+    "ScatterElements": _scatter_elements,
+    "TopK": _top_k,
     "ReverseSequence": _reverse_sequence,
     # arithmetic
     "Add": lambda a, b, /: a + b,
@@ -274,6 +304,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Gemm": _gemm,
     "ReduceSum": _reduce(torch.sum),
     "ReduceMean": _reduce(torch.mean),
+    "ReduceProd": _reduce(_prod),
     "ReduceMax": _reduce(torch.amax),
     "ReduceMin": _reduce(torch.amin),
     "LayerNormalization": _layer_norm,
@@ -326,6 +357,6 @@ def _constant_of(node: Any) -> Tensor:
 
 
 # Operators that meant something else before this version of ONNX.
-SINCE = {"Cast": 6, "Concat": 4, "Dropout": 7, "Selu": 6, "Softmax": 13, "LogSoftmax": 13, "Scan": 8, "Reshape": 5,
-         "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7, "Less": 7, "Greater": 7, "Equal": 7, "And": 7, "Or": 7,
-         "Xor": 7, "RNN": 7, "LSTM": 7, "GRU": 7}  # fmt: skip
+SINCE = {"TopK": 10, "Cast": 6, "Concat": 4, "Dropout": 7, "Selu": 6, "Softmax": 13, "LogSoftmax": 13, "Scan": 8,
+         "Reshape": 5, "Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Pow": 7, "Less": 7, "Greater": 7, "Equal": 7, "And": 7,
+         "Or": 7, "Xor": 7, "RNN": 7, "LSTM": 7, "GRU": 7}  # fmt: skip

@@ -186,7 +186,7 @@ def _votes(letter: str, axes: list[tuple[Counter[str], int]], sizes: Mapping[str
 def problems(
     convention: Convention, arrays: Mapping[str, Array], sizes: Mapping[str, int], bias: bool
 ) -> Iterator[Problem]:
-    """What is missing, extra, wrongly shaped or no floating numbers, for a cell with or without biases."""
+    """What is missing, extra, wrongly shaped, or no finite floating numbers, for a cell with or without biases."""
     forms = convention.forms(arrays)
     for name in convention.needed((name for name in arrays if name in forms), bias):
         if name not in arrays:
@@ -200,6 +200,8 @@ def problems(
             yield name, f"is {list(array.shape)}, expected {_words(forms[name], sizes)}"
         elif array.dtype.kind != "f":
             yield name, f"holds {array.dtype}, expected floating numbers"
+        elif count := array.size - int(np.isfinite(array).sum()):
+            yield name, f"holds NaN or infinite numbers ({count} of {array.size}), expected finite ones"
 
 
 def _extents(form: Form, sizes: Mapping[str, int]) -> list[int] | None:

@@ -33,6 +33,8 @@ KERAS = (
 # Keras's names of activations, where ours differ. Its leaky_relu has another slope than ours.
 _ACTIVATIONS = {"linear": "identity", "swish": "silu"}
 _UNLIKE = ("leaky_relu",)
+# The ways of Bidirectional, and ours.
+_MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", None: "none"}
 
 
 def from_keras(
@@ -62,14 +64,16 @@ def from_keras(
         OptionError: a layer that cannot be converted: another class, activation or way of merging.
         DataError: a file that cannot be read. TargetError: Keras is not installed.
     """
+    merge = "concat"
     if isinstance(source, (str, Path)):
         source = layers_of_file(Path(source), layers)
         layers = None
     if _is_keras(source) or (isinstance(source, (list, tuple)) and source and all(map(_is_keras, source))):
         if cell is not None or options or layers is not None:
             raise OptionError("got cell, layers or options beside Keras's own layers, which say these themselves")
-        found, has_bias = _from_layers([source] if _is_keras(source) else source)
-        bias = has_bias and bias
+        sources = [source] if _is_keras(source) else source
+        found, has_bias = _from_layers(sources)
+        bias, merge = has_bias and bias, _merge(sources)
     else:
         conventions = select(KERAS, cell, options)
         if isinstance(source, Mapping):
@@ -81,7 +85,7 @@ def from_keras(
                 f"got a {type(source).__name__}, expected a Keras layer, a list of arrays, arrays by name, or the path "
                 "of a .keras file"
             )
-    return assemble(found, bias=bias, batch_first=batch_first)
+    return assemble(found, bias=bias, batch_first=batch_first, merge=merge)
 
 
 def to_keras(layer: Recurrent | Cell, into: Any = None) -> dict[str, Array]:
@@ -91,15 +95,20 @@ def to_keras(layer: Recurrent | Cell, into: Any = None) -> dict[str, Array]:
 
     Args:
         layer: RNN, LSTM or GRU without peepholes, coupled gates or a projection; each of its layers is one of Keras.
-        into: a Keras layer, or several, to be given these weights; they must be built.
+        into: a Keras layer, or several, to be given these weights; they must be built. Needed where both directions are
+            merged in another way than concat, of which arrays tell nothing.
 
     Raises:
         OptionError: Keras does not have this cell, or `into` is not like the layer.
     """
-    owner = type(check_layer(layer)).__name__
+    owner = type(check_layer(layer, ("concat",) if into is None else [*_MERGES.values()])).__name__
     two = isinstance(layer, Recurrent) and layer.bidirectional
     arrays: dict[str, Array] = {}
     ready = []
+    if isinstance(layer, Recurrent) and two and into is not None:
+        theirs = _merge(into if isinstance(into, (list, tuple)) else [into])
+        if theirs != layer.merge:
+            raise OptionError(f"got Keras layers that merge as our {theirs!r}, expected {layer.merge!r}")
     cells = list(pieces_of(layer))
     for target, (k, direction, definition, pieces) in zip(_targets(into, len(cells), two), cells, strict=True):
         convention = choose(definition, KERAS if target is None else [_convention_of(target)])
@@ -202,8 +211,6 @@ def _cells(layer: Any) -> list[Any]:
     if not _is_keras(layer):
         raise OptionError(f"got a {type(layer).__name__}, expected a layer of Keras")
     if _class(layer) == "Bidirectional":
-        if layer.merge_mode != "concat":
-            raise OptionError(f"got a Bidirectional with merge_mode={layer.merge_mode!r}, expected 'concat'")
         _no_backwards(layer.forward_layer)
         pair = [layer.forward_layer, layer.backward_layer]
     else:
@@ -215,6 +222,19 @@ def _cells(layer: Any) -> list[Any]:
             "expected SimpleRNN, LSTM, GRU, RNN of their cells, or Bidirectional"
         )
     return [one.cell for one in pair]
+
+
+def _merge(layers: Sequence[Any]) -> str:
+    """Our way of merging, of those that are Bidirectional. OptionError: we have none such, or they have several."""
+    found = list(dict.fromkeys(layer.merge_mode for layer in layers if _class(layer) == "Bidirectional"))
+    if len(found) > 1:
+        raise OptionError(f"got layers with merge_mode={' and '.join(map(repr, found))}; convert them one by one")
+    for mode in found:
+        if mode not in _MERGES:
+            known = ", ".join(map(repr, _MERGES))
+            raise OptionError(f"got a Bidirectional with merge_mode={mode!r}, expected one of {known}")
+        return _MERGES[mode]
+    return "concat"
 
 
 def _no_backwards(layer: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, OptionError
-from ..limits import first_line, framework, open_zip
+from ..limits import first_line, framework, one_line, open_zip
 from .names import Layers
 
 _RECURRENT = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional")
@@ -42,14 +42,16 @@ def layers_of_file(path: Path, layers: Layers | None) -> list[Any]:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras and its backends raise errors of any kind
-        raise DataError(f"{path} is refused by Keras: {first_line(error)}") from None
+        raise DataError(f"{path} is refused by Keras: {one_line(error)}") from None
     found: dict[str, Any] = {}
     for layer in _walk(model):
         if type(layer).__name__ in _RECURRENT and found.setdefault(layer.name, layer) is not layer:
             raise OptionError(
                 f"{path} has two layers named {layer.name!r}; load it with Keras, and give the layer itself"
             )
-    known = ", ".join(found) or "none"
+    known = ", ".join(found)
+    if not found:
+        raise OptionError(f"{path} has no recurrent layer, expected one of the classes {', '.join(_RECURRENT)}")
     if layers is None:
         if len(found) != 1:
             raise OptionError(f"{path} has these recurrent layers: {known}; name those to convert: layers=['name']")
@@ -60,10 +62,26 @@ def layers_of_file(path: Path, layers: Layers | None) -> list[Any]:
 
 
 def _walk(layer: Any) -> Iterator[Any]:
-    """The layers of a model, and of the models in it."""
-    for inner in getattr(layer, "layers", []):
-        yield inner
-        yield from _walk(inner)
+    """The layers of a model, and of the models and wrappers in it."""
+    wrapped = [] if type(layer).__name__ == "Bidirectional" else [getattr(layer, "layer", None)]
+    for inner in (*getattr(layer, "layers", []), *wrapped):
+        if inner is not None:
+            yield inner
+            yield from _walk(inner)
+
+
+def _first_units(config: Any, depth: int = 8) -> int:
+    """The units of the first recurrent cell in the configuration of a layer, wrapper or model; 0: it has none."""
+    if isinstance(config, list):
+        names = [one.get("class_name") if isinstance(one, dict) else None for one in config]
+        config = config[1] if names[:1] == ["InputLayer"] and len(config) > 1 else next(iter(config), None)
+    if not isinstance(config, dict) or not depth:
+        return 0
+    if "recurrent_initializer" in config:
+        units = config.get("units")
+        return units if isinstance(units, int) else 0
+    inner = (_first_units(config.get(key), depth - 1) for key in ("config", "layer", "cell", "cells", "layers"))
+    return next(filter(None, inner), 0)
 
 
 def _declared(config: Any) -> Iterator[tuple[str, int, int]]:
@@ -76,5 +94,12 @@ def _declared(config: Any) -> Iterator[tuple[str, int, int]]:
             for key in _SIZES:
                 if isinstance(units := one.get(key), int):
                     yield key, units, 2 * units * (units if "recurrent_initializer" in one else 1)
+            for key in ("build_config", "build_input_shape"):
+                units = _first_units(one.get("config") if key == "build_config" else one)
+                shapes = one.get(key)
+                shapes = list(shapes.values()) if isinstance(shapes, dict) else [shapes]
+                for shape in shapes:
+                    if units and isinstance(shape, list) and shape and isinstance(shape[-1], int):
+                        yield key, shape[-1], 2 * shape[-1] * units
         elif isinstance(one, list):
             todo += one

@@ -50,14 +50,15 @@ def home(definition: Definition) -> Convention:
     return Convention("Cellwright", (definition.name,), definition.name, arrays, transposed=False, may_lack_bias=True)
 
 
-def check_layer(layer: Any) -> Recurrent | Cell:
-    """OptionError: it is no layer of this package, or does more than its cells and both directions side by side."""
+def check_layer(layer: Any, merges: Sequence[str] = ("concat",)) -> Recurrent | Cell:
+    """OptionError: it is no layer of this package, or does more than its cells and, in one of some ways, both
+    directions together."""
     if not isinstance(layer, (Recurrent, Cell)):
         raise OptionError(f"got a {type(layer).__name__}, expected a layer or cell such as cellwright.LSTM(10, 20)")
     if isinstance(layer, Recurrent):
-        plain = {"residual": False, "merge": "concat"}
+        plain: dict[str, Sequence[Any]] = {"residual": (False,), "merge": merges}
         found = {name: getattr(layer, name) for name in plain}
-        if more := " and ".join(f"{name}={value!r}" for name, value in found.items() if value != plain[name]):
+        if more := " and ".join(f"{name}={value!r}" for name, value in found.items() if value not in plain[name]):
             raise OptionError(f"got a layer with {more}, which is not converted; do that around the layer")
     return layer
 
@@ -139,11 +140,13 @@ def kind_of(definition: Definition) -> str | None:
     return None
 
 
-def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forget_bias: float = 0.0) -> Recurrent:
+def assemble(
+    found: Found, *, bias: Bias = True, batch_first: bool = True, forget_bias: float = 0.0, merge: str = "concat"
+) -> Recurrent:
     """A layer from the arrays of another framework.
 
-    `forget_bias` is added to the bias of the forget gate. InputError names every missing, extra and wrongly shaped
-    array. OptionError: options that the kind of cell does not have.
+    `forget_bias` is added to the bias of the forget gate; `merge` is of both directions. InputError names every
+    missing, extra and wrongly shaped array. OptionError: options that the kind of cell does not have.
     """
     convention = found.convention
     if bias not in (True, False, "input"):
@@ -154,7 +157,7 @@ def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forge
     refuse(
         convention.title, [*((found.spell(n), what) for n, what in _problems(found, sizes, bool(bias))), *found.extra]
     )
-    _check_chain(found, [layer[0] for layer in sizes])
+    _check_chain(found, [layer[0] for layer in sizes], merge)
     layers = [
         [convention.take_apart(arrays, own) for (_, arrays), own in zip(layer, both, strict=True)]
         for layer, both in zip(found.layers, sizes, strict=True)
@@ -168,7 +171,7 @@ def assemble(found: Found, *, bias: Bias = True, batch_first: bool = True, forge
         cells_.append(LayerForm(own["I"], own["H"], bias, _options(found, directions[0], own)))
     dtype = np.result_type(*(value for layer in layers for pieces in layer for value in pieces.values()))
     result = empty_layer(
-        convention.kind, cells_, len(layers[0]) == 2, batch_first, torch.from_numpy(np.zeros(0, dtype)).dtype
+        convention.kind, cells_, len(layers[0]) == 2, batch_first, torch.from_numpy(np.zeros(0, dtype)).dtype, merge
     )
     for k, layer in enumerate(layers):
         for suffix, pieces in zip(("", "_reverse"), layer, strict=False):
@@ -194,10 +197,10 @@ class LayerForm:
     options: dict[str, Any]
 
 
-def _check_chain(found: Found, sizes: Sequence[Mapping[str, int]]) -> None:
+def _check_chain(found: Found, sizes: Sequence[Mapping[str, int]], merge: str) -> None:
     """Each layer takes what the one before gives."""
     for k in range(1, len(sizes)):
-        gives = sizes[k - 1]["P"] * len(found.layers[k])
+        gives = sizes[k - 1]["P"] * (len(found.layers[k]) if merge in ("concat", "none") else 1)
         if sizes[k]["I"] != gives:
             before, here = (found.layers[n][0][0].rstrip("/") or f"layer {n}" for n in (k - 1, k))
             raise InputError(
@@ -245,12 +248,15 @@ def _options(found: Found, pieces: Pieces, sizes: Mapping[str, int]) -> dict[str
     return {**found.options, **told}
 
 
-def empty_layer(kind: str, layers: Sequence[LayerForm], two: bool, batch_first: bool, dtype: torch.dtype) -> Recurrent:
+def empty_layer(
+    kind: str, layers: Sequence[LayerForm], two: bool, batch_first: bool, dtype: torch.dtype, merge: str = "concat"
+) -> Recurrent:
     """A layer without values: RNN, LSTM or GRU where its layers are alike, else a Recurrent of cells."""
     equations, public = KINDS[kind]
     more: dict[str, Any] = {
         "batch_first": batch_first,
         "bidirectional": two,
+        "merge": merge,
         "device": "meta",  # no random values are drawn
         "dtype": dtype,
     }

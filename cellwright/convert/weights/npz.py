@@ -61,4 +61,4 @@ def _array(file: IO[bytes], size: int) -> Array:
         raise ValueError(f"it has {left:,} bytes, expected {count * dtype.itemsize:,} for its shape {list(shape)}")
     data = file.read()
     array = np.frombuffer(data, dtype, count).reshape(shape, order="F" if fortran else "C")
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(shape)  # else [1] for a single number

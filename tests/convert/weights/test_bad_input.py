@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from cellwright import (
     convert,
     tanh,
 )
+from cellwright.app.exchange import import_
 
 from .cases import CASES, Case, H, I
 
@@ -82,6 +84,18 @@ def test_the_array_with_a_wrong_extent_is_named(case: Case) -> None:
             believed = {("tf1-rnn", "kernel"): "bias", ("tf1-gru", "gates/kernel"): "candidate/kernel"}
             shown = believed.get((case.name, name), name)
             assert f"{shown} is " in message or f"{name} is {shape}, expected" in message
+
+
+@cases
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_the_array_with_numbers_that_are_none_is_named(case: Case, number: float) -> None:
+    arrays = case.arrays()
+    name = list(arrays)[-1]
+    arrays[name].reshape(-1)[-1] = number
+    with pytest.raises(InputError) as caught:
+        case.load(arrays, case.cell, **case.options)
+    size = arrays[name].size
+    assert f": {name} holds NaN or infinite numbers (1 of {size}), expected finite ones" in str(caught.value)
 
 
 def test_the_arrays_of_all_layers_and_directions_are_looked_at() -> None:
@@ -269,7 +283,7 @@ def test_npz_is_what_numpy_writes_and_reads(tmp_path: Path) -> None:
     assert ours.keys() == arrays.keys()
     for name, value in arrays.items():
         np.testing.assert_array_equal(ours[name], value)
-        assert ours[name].dtype.isnative
+        assert ours[name].dtype.isnative and ours[name].shape == value.shape
     np.savez_compressed(path, **{name: value for name, value in arrays.items() if name != "file"})
     assert convert.read_npz(path).keys() == arrays.keys() - {"file"}
 
@@ -359,6 +373,15 @@ def test_a_file_that_grows_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert time.perf_counter() - before < 5
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.npz", "a.keras", "a.safetensors"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name} is no regular file; expected a"):
+            import_(tmp_path / name, "keras", tmp_path / "out", "lstm", None, {})
+    with pytest.raises(DataError, match=r"has the ending '', expected one of .npz, .safetensors"):
+        import_(Path("."), "torch", tmp_path / "out", "lstm", None, {})
+
+
 def test_other_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"does not exist; name an .npz file"):
         convert.read_npz(tmp_path / "nothing.npz")
@@ -387,6 +410,7 @@ def keras_file(path: Path, config: Any, weights: bytes = b"") -> Path:
     return path
 
 
+SMALL = {"class_name": "LSTM", "config": {"units": 2, "recurrent_initializer": None}}
 LARGE = {"class_name": "LSTM", "config": {"units": 10**5, "recurrent_initializer": None}}
 
 
@@ -397,6 +421,18 @@ LARGE = {"class_name": "LSTM", "config": {"units": 10**5, "recurrent_initializer
         ("[" * 100_000, "config.json cannot be read"),
         ({"layers": [{"config": {"units": 10**9}}]}, "units=1,000,000,000, and its weights have 100 bytes"),
         ({"layers": [LARGE]}, "units=100,000, and"),
+        (
+            {"layers": [{**SMALL, "build_config": {"input_shape": [None, None, 10**9]}}]},
+            "build_config=1,000,000,000, and",
+        ),
+        (
+            {"layers": [{"config": {"layer": SMALL}, "build_config": {"input_shape": [None, 9, 10**9]}}]},
+            "build_config=1,000,000,000, and",
+        ),
+        (
+            {"config": {"layers": [{"class_name": "InputLayer"}, SMALL], "build_input_shape": [None, None, 10**9]}},
+            "build_input_shape=1,000,000,000, and",
+        ),
     ],
 )
 def test_keras_files_that_are_refused_before_keras_sees_them(tmp_path: Path, config: Any, words: str) -> None:

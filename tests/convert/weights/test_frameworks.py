@@ -224,7 +224,10 @@ def test_keras_files_with_code_or_without_weights(keras: Any, tmp_path: Path) ->
         (lambda k: k.layers.SimpleRNN(H, activation="leaky_relu"), "'leaky_relu'"),
         (lambda k: k.layers.SimpleRNN(H, activation=lambda a: a), "the activation <function"),
         (lambda k: k.layers.GRU(H, go_backwards=True), "go_backwards=True"),
-        (lambda k: k.layers.Bidirectional(k.layers.GRU(H), merge_mode="sum"), "merge_mode='sum', expected 'concat'"),
+        (
+            lambda k: k.layers.Bidirectional(k.layers.GRU(H), merge_mode="mul"),
+            "merge_mode='mul', expected one of 'concat'",
+        ),
         (
             lambda k: k.layers.Bidirectional(k.layers.GRU(H), backward_layer=k.layers.LSTM(H, go_backwards=True)),
             "layers of different kinds",
@@ -245,6 +248,45 @@ def test_keras_layers_that_are_refused(keras: Any, make: Any, words: str) -> Non
             layer(np.zeros(shape, "float32"))
     with pytest.raises(OptionError, match=words.replace("(", r"\(")):
         convert.from_keras(made)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("sum", "sum"), ("ave", "mean"), (None, "none")])
+def test_keras_ways_of_merging(keras: Any, theirs: Any, ours: str, tmp_path: Path, assert_close: Assert) -> None:
+    x = inputs()
+
+    def make() -> Any:
+        count = 1 if theirs is None else 2
+        inner = [keras.layers.GRU(H, return_sequences=True, bias_initializer="random_normal") for _ in range(count)]
+        return [keras.layers.Bidirectional(one, merge_mode=theirs) for one in inner]
+
+    def check(layer: Any, stack: Any) -> None:
+        want = x
+        for one in stack:
+            want = one(want)
+        got = layer(torch.from_numpy(x))[0]
+        for a, b in zip(got, want, strict=True) if theirs is None else [(got, want)]:
+            assert_close(f"merge {ours}", a.detach(), torch.from_numpy(keras.ops.convert_to_numpy(b)), 1e-5)
+
+    stack, other = make(), make()
+    for one in stack:
+        one.build((None, None, I if one is stack[0] else H))
+    layer = convert.from_keras(stack)
+    assert layer.merge == ours
+    check(layer, stack)
+    for one in other:
+        one.build((None, None, I if one is other[0] else H))
+    convert.to_keras(randomise(layer), into=other)
+    check(layer, other)
+    with pytest.raises(OptionError, match=f"got a layer with merge='{ours}', which is not converted"):
+        convert.to_keras(layer)
+    with pytest.raises(OptionError, match=f"that merge as our 'concat', expected '{ours}'"):
+        convert.to_keras(layer, into=[keras.layers.Bidirectional(keras.layers.GRU(H)) for _ in other])
+    if theirs == "sum":
+        i = keras.Input((None, I))
+        keras.Model(i, stack[1](stack[0](i))).save(tmp_path / "m.keras")
+        names = [one.name for one in stack]
+        said = import_(tmp_path / "m.keras", "keras", tmp_path / "w.safetensors", None, names, {})
+        assert "cellwright.GRU(3, 5, num_layers=2, batch_first=True, bidirectional=True, merge='sum')" in said
 
 
 def test_keras_layers_that_cannot_take_the_weights(keras: Any) -> None:
