@@ -4,7 +4,6 @@ By truncated back-propagation through time: the state goes on from chunk to chun
 """
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from ...errors import DataError
 from ..data.parts import TEST, VALIDATION
 from ..data.tokens import LIMITS, Symbols
+from ..task import Task
 from .config import CharLMConfig
 from .model import CharModel
 from .state import State, detach, flatten, unflatten
@@ -69,10 +69,10 @@ def evaluate(model: CharModel, ids: NDArray[Any]) -> Evaluation:
     return Evaluation(total.item(), len(ids) - 1)
 
 
-class CharLM:
+class CharLM(Task):
     """The task that the training loop sees: a model, its text, and the state carried from chunk to chunk."""
 
-    quantity = "nats"
+    model: CharModel
 
     def __init__(self, config: CharLMConfig, model: CharModel, vocabulary: Symbols, corpus: Corpus) -> None:
         """`corpus`: the whole text. DataError: it is too short for one chunk, one validation and one test symbol."""
@@ -98,15 +98,16 @@ class CharLM:
         self.per_step = config.batch * config.chunk
         self._device = next(model.parameters()).device
         self._state: State | None = None
-        self.reading = 0.0
 
-    def loss(self, step: int) -> Tensor:
-        """Mean -ln p over the chunk of step 0, 1, ...: a scalar with a gradient. An epoch begins with a zero state."""
-        k = step % self.streams.chunks
-        began = time.perf_counter()
-        x, y = (ids.to(self._device) for ids in self.streams(k))
-        self.reading += time.perf_counter() - began
-        logits, state = self.model(x, self._state if k else None)
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The chunk of each stream, and what follows on each of its symbols, [T, B]."""
+        x, y = self.streams(step % self.streams.chunks)
+        return x.to(self._device), y.to(self._device)
+
+    def criterion(self, batch: tuple[Tensor, Tensor], step: int) -> Tensor:
+        """Mean -ln p over the chunk. An epoch begins with a zero state."""
+        x, y = batch
+        logits, state = self.model(x, self._state if step % self.streams.chunks else None)
         self._state = detach(state)
         return cross_entropy(logits.flatten(0, 1), y.flatten())
 

@@ -10,9 +10,8 @@ seasonal naive forecast, and learns what is better. The loss is the quantile los
 of the seasonal naive forecast one season back, so that series of all sizes count the same.
 """
 
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from ...nn import Recurrent
 from ...topologies import ManyToMany
 from ..data.order import Order
 from ..data.parts import TEST, TRAINING, VALIDATION
+from ..task import Task
 from .config import ForecastConfig
 from .scores import ForecastScore
 from .windows import Batch, Knowledge, Windows, parts
@@ -108,15 +108,16 @@ def quantile_loss(said: Tensor, batch: Batch, quantiles: tuple[float, ...]) -> T
     return quantile_losses(said, batch, quantiles).sum() / batch.there.sum().clamp(min=1)
 
 
-class ForecastTask:
+class ForecastTask(Task):
     """The task that the training loop sees."""
 
+    model: ForecastNet
     unit = "value"
     quantity = "scaled quantile loss"
-    better: ClassVar = {"loss": -1, "MAE": -1, "RMSE": -1, "MASE": -1, "pinball": -1}
 
     def __init__(self, config: ForecastConfig, net: Net, windows: Windows) -> None:
         self.net, self.model, self.windows = net, net.model, windows
+        self.better = dict.fromkeys(("loss", "MAE", "RMSE", "MASE", "pinball"), -1)
         where = parts(config, windows.frames.history)
         self.origins = {part: windows.origins(*where[part]) for part in (TRAINING, VALIDATION)}
         self.origins[TEST] = windows.origins(*where[TEST], config.stride)
@@ -126,21 +127,14 @@ class ForecastTask:
         training = self.origins[TRAINING]
         self.order = Order(training, np.broadcast_to(np.int64(0), training.shape), config.batch, config.seed)
         self.per_step = min(config.batch, len(training)) * windows.horizon * windows.frames.targets
-        self.reading = 0.0
 
-    def loss(self, step: int) -> Tensor:
-        """The quantile loss of the batch of a step."""
-        began = time.perf_counter()
-        batch = self.windows(self.order(step))
-        self.reading += time.perf_counter() - began
+    def batch(self, step: int) -> Batch:
+        """Windows from anywhere in the training parts."""
+        return self.windows(self.order(step))
+
+    def criterion(self, batch: Batch, step: int) -> Tensor:
+        """The quantile loss."""
         return quantile_loss(self.model(batch.x, batch.future), batch, self.windows.config.quantiles)
-
-    def carried(self) -> dict[str, Tensor]:
-        """Nothing: windows begin anew."""
-        return {}
-
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""
 
     def validate(self) -> dict[str, float]:
         """The loss and the errors on the validation part."""
@@ -159,10 +153,6 @@ class ForecastTask:
         batch = self.windows(self.origins[VALIDATION][:count])
         said = self.model(batch.x, batch.future)
         return quantile_losses(said, batch, self.windows.config.quantiles)[-1].sum(-1)
-
-    def measures(self, loss: float) -> dict[str, float]:
-        """None."""
-        return {}
 
 
 def _enough(config: ForecastConfig, windows: Windows, origins: Mapping[int, NDArray[Any]]) -> None:

@@ -6,8 +6,7 @@ p   = softmax(V pool(h) + c), or one per step
 """
 
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..data.lexicon import UNKNOWN
 from ..data.order import Order, by_length
 from ..data.parts import TEST, TRAINING, VALIDATION
 from ..scores import Confusion, SpanScore
+from ..task import Task
 from .config import LabelsConfig
 from .dataset import IGNORE, Batch, Batches, Dataset, Encoding
 
@@ -139,10 +139,10 @@ class Judgement:
         }
 
 
-class LabelTask:
+class LabelTask(Task):
     """The task that the training loop sees."""
 
-    quantity = "nats"
+    model: LabelNet
 
     def __init__(self, config: Any, net: Net, data: Dataset, unit: str) -> None:
         self.net, self.model, self.unit, self.data = net, net.model, unit, data
@@ -154,34 +154,20 @@ class LabelTask:
         self.per_step = max(1, round(labels / self.order.batches))
         self.better = net.judgement().better
         self.judged: Any = None  # the judgement of the last evaluation
-        self.reading = 0.0
         self._weight = None
         if config.balance:
             counts = np.array([data.label_counts[name] for name in self.names], np.float64)
             fair = counts.sum() / (len(counts) * np.maximum(counts, 1))
             self._weight = torch.from_numpy(fair**config.balance).float()
 
-    def loss(self, step: int) -> Tensor:
-        """Mean -ln p(label) over the labels of the batch of a step."""
-        began = time.perf_counter()
-        batch = self.batch(step)
-        self.reading += time.perf_counter() - began
-        return self.criterion(self.model(batch), batch)
-
     def batch(self, step: int) -> Batch:
-        """What is learned from at step 0, 1, ..."""
+        """Sequences of about the same length."""
         return self._batches(self.order(step))
 
-    def criterion(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of logits [B, K] or [T, B, K]."""
+    def criterion(self, batch: Batch, step: int) -> Tensor:
+        """Mean -ln p(label) over the labels of a batch."""
+        logits = self.model(batch)  # [B, K] or [T, B, K]
         return cross_entropy(logits.flatten(0, -2), batch.y.flatten(), self._weight, ignore_index=IGNORE)
-
-    def carried(self) -> dict[str, Tensor]:
-        """Nothing: sequences begin anew."""
-        return {}
-
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""
 
     def validate(self) -> dict[str, float]:
         """Loss, accuracy and F1 on the validation part."""
@@ -190,10 +176,6 @@ class LabelTask:
     def test(self) -> dict[str, float] | None:
         """The same on the test part; None if there is none."""
         return self._judge(TEST) if len(self.data.part(TEST)) else None
-
-    def measures(self, loss: float) -> dict[str, float]:
-        """None."""
-        return {}
 
     def last_losses(self, count: int) -> Tensor:
         """-ln p(label) [B] of the class, or of the label of the last step, of the first sequences for validation."""

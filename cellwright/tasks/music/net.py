@@ -8,9 +8,7 @@ tunes, as in Boulanger-Lewandowski et al. 2012 and Bai et al. 2018. The first st
 part of a tune's. The code of Bai et al. leaves it out: that number is given beside it.
 """
 
-import time
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from ...nn import Recurrent
 from ...topologies import ManyToMany
 from ..data.order import Order, by_length
+from ..task import Task
 from .config import MusicConfig
 from .keys import KEYS
 from .rolls import TEST, TRAINING, VALIDATION, Rolls
@@ -105,44 +104,36 @@ def judge(net: Net, data: Rolls, indices: NDArray[np.int64]) -> Judgement:
     return judgement
 
 
-class MusicTask:
+class MusicTask(Task):
     """The task that the training loop sees."""
 
+    model: MusicNet
     unit = "step"
-    quantity = "nats"
-    better: ClassVar = {"loss": -1, "accuracy": 1, WITHOUT_FIRST: -1}
 
     def __init__(self, config: MusicConfig, net: Net, data: Rolls) -> None:
         self.net, self.model, self.data = net, net.model, data
+        self.better = {"loss": -1, "accuracy": 1, WITHOUT_FIRST: -1}
         self._seed, self._transpose = config.seed, config.transpose
         self._tunes, self._starts, self._sizes = data.windows(data.part(TRAINING), config.window)
         self.order = Order(np.arange(len(self._tunes)), self._sizes, config.batch, config.seed)
         self.per_step = max(1, round(int(self._sizes.sum()) / self.order.batches))
-        self.reading = 0.0
 
-    def loss(self, step: int) -> Tensor:
-        """Nats per step of the batch of a step."""
-        began = time.perf_counter()
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Rolls, keys, lengths and classes of pieces of tunes, each moved by some semitones."""
         chosen = self.order(step)
         shifts = None
         if self._transpose:
             shifts = np.random.default_rng([self._seed, step]).integers(
                 -self._transpose, self._transpose + 1, len(chosen)
             )
-        x, keys, lengths, label = self.data.batch(
-            self._tunes[chosen], self._starts[chosen], self._sizes[chosen], self.net.classes, shifts
-        )
-        self.reading += time.perf_counter() - began
+        return self.data.batch(self._tunes[chosen], self._starts[chosen], self._sizes[chosen], self.net.classes, shifts)
+
+    def criterion(self, batch: tuple[Tensor, Tensor, Tensor, Tensor | None], step: int) -> Tensor:
+        """Nats per step."""
+        x, keys, lengths, label = batch
         logits, _ = self.model(x, label, lengths=lengths)
         valid = torch.arange(len(keys))[:, None, None] < lengths[:, None]  # [T, B, 1]
         return binary_cross_entropy_with_logits(logits, keys, valid.to(keys.dtype), reduction="sum") / lengths.sum()
-
-    def carried(self) -> dict[str, Tensor]:
-        """Nothing: sequences begin anew."""
-        return {}
-
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""
 
     def validate(self) -> dict[str, float]:
         """NLL and accuracy on the validation part."""
@@ -161,7 +152,3 @@ class MusicTask:
         logits, _ = self.model(x, label, lengths=lengths)
         at = lengths - 1, torch.arange(len(tunes))
         return binary_cross_entropy_with_logits(logits[at], keys[at], reduction="none").sum(-1)
-
-    def measures(self, loss: float) -> dict[str, float]:
-        """None."""
-        return {}

@@ -1,7 +1,6 @@
 """Adding, copy, parity and Reber's grammar: how far back a cell remembers, on data that a seed makes."""
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ...lang import Definition
 from ...nn import Recurrent, chrono_initialise
 from ...topologies import ManyToMany
 from ..job import SHARE, Found, Job, Prediction, layer_line
+from ..task import Task
 from .config import ProbeConfig
 from .problems import PROBLEMS, Drawn, Problem
 
@@ -69,8 +69,10 @@ class Net:
         return {name: torch.cat(values).mean().item() for name, values in found.items()}
 
 
-class ProbeTask:
+class ProbeTask(Task):
     """The task that the training loop sees: fresh sequences at every step."""
+
+    model: ManyToMany
 
     def __init__(self, config: ProbeConfig, net: Net) -> None:
         self.net, self.model, self.problem, self._config = net, net.model, net.problem, config
@@ -78,22 +80,15 @@ class ProbeTask:
         self.better = {"loss": -1, **dict.fromkeys(self.problem.shares, 1)}
         some = drawn(self.problem, VALIDATION, _FIXED, 0, _AT_ONCE)
         self.per_step = round(config.batch * int(self.problem.asked(some).sum()) / _AT_ONCE)
-        self.reading = 0.0
 
-    def loss(self, step: int) -> Tensor:
-        """The mean loss of the answers to the sequences of a step."""
-        began = time.perf_counter()
-        batch = drawn(self.problem, TRAINING, self._config.seed, step, self._config.batch)
-        self.reading += time.perf_counter() - began
+    def batch(self, step: int) -> Drawn:
+        """New sequences."""
+        return drawn(self.problem, TRAINING, self._config.seed, step, self._config.batch)
+
+    def criterion(self, batch: Drawn, step: int) -> Tensor:
+        """The mean loss of the answers."""
         output = self.model(batch.x, lengths=batch.lengths)[0]
         return self.problem.losses(output, batch)[self.problem.asked(batch)].mean()
-
-    def carried(self) -> dict[str, Tensor]:
-        """Nothing: sequences begin anew."""
-        return {}
-
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""
 
     def validate(self) -> dict[str, float]:
         """Loss and shares on sequences that are the same for every run."""
@@ -102,10 +97,6 @@ class ProbeTask:
     def test(self) -> dict[str, float]:
         """The same on others."""
         return self.net.judged(self.problem, TEST)
-
-    def measures(self, loss: float) -> dict[str, float]:
-        """None."""
-        return {}
 
 
 class ProbeJob(Job):

@@ -4,7 +4,6 @@ p(s_{t+1} | s_1 ... s_t, source) = decoder(s_1 ... s_t, attention over the encod
 """
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from ..data.lexicon import UNKNOWN, Lexicon
 from ..data.order import Order, by_length
 from ..data.parts import TEST, TRAINING, VALIDATION
 from ..data.tokens import byte_pairs_from
+from ..task import Task
 from .config import SequencesConfig
-from .dataset import Batches, Pairs
+from .dataset import Batch, Batches, Pairs
 from .scores import ABSENT, known_scores, scored
 from .symbols import NEVER_WRITTEN, join, to_read
 
@@ -153,10 +153,11 @@ class Net(ABC):
         return [*symbols, "end"], None if weights is None else weights[:, 0].numpy()
 
 
-class PairTask:
+class PairTask(Task):
     """The task that the training loop sees."""
 
-    unit, quantity = "symbol", "nats"
+    model: EncoderDecoder
+    unit = "symbol"
 
     def __init__(self, config: SequencesConfig, net: Net, data: Pairs, scores: Sequence[str]) -> None:
         self.config, self.net, self.model, self.data, self._scores = config, net, net.model, data, scores
@@ -169,28 +170,21 @@ class PairTask:
         lengths = data.targets.lengths[pairs] + data.sources.lengths[data.source_of[pairs]]
         self.order = Order(pairs, lengths, config.batch, config.seed)
         self.per_step = max(1, round((int(data.targets.lengths[pairs].sum()) + len(pairs)) / self.order.batches))
-        self.reading = 0.0
 
-    def loss(self, step: int) -> Tensor:
-        """Mean -ln p(symbol) over the symbols and ends of the batch of a step."""
-        began = time.perf_counter()
-        b = self.batches(self.order(step))
-        self.reading += time.perf_counter() - began
+    def batch(self, step: int) -> Batch:
+        """Pairs of about the same length."""
+        return self.batches(self.order(step))
+
+    def criterion(self, batch: Batch, step: int) -> Tensor:
+        """Mean -ln p(symbol) over symbols and ends."""
         return self.model.loss(
-            b.source,
-            b.target,
-            source_lengths=b.source_lengths,
-            target_lengths=b.target_lengths,
+            batch.source,
+            batch.target,
+            source_lengths=batch.source_lengths,
+            target_lengths=batch.target_lengths,
             sampling=self.config.sampling * min(1.0, step / (self.config.steps or 1)),
             label_smoothing=self.config.smoothing,
         )
-
-    def carried(self) -> dict[str, Tensor]:
-        """Nothing: texts begin anew."""
-        return {}
-
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""
 
     def validate(self) -> dict[str, float]:
         """Loss on the validation part; scores of what is written greedily for its first sources."""

@@ -106,11 +106,11 @@ class SpeechTask(LabelTask):
         last: Tensor = scores[batch.lengths - 1, torch.arange(scores.shape[1])]
         return -last.amax(-1)
 
-    def criterion(self, logits: Tensor, batch: Batch) -> Tensor:
+    def criterion(self, batch: Batch, step: int) -> Tensor:
         """-ln p(text) per symbol, or -ln p(label) per recording."""
         if not self._text:
-            return super().criterion(logits, batch)
-        y = batch.y.T  # [B, U]
+            return super().criterion(batch, step)
+        logits, y = self.model(batch), batch.y.T  # [B, U]
         there = y != IGNORE
         sizes = there.sum(1)
         total = ctc_loss(logits.log_softmax(-1), y[there], batch.lengths, sizes, BLANK, "sum")
