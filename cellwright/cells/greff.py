@@ -28,6 +28,7 @@ class GreffLSTM(Equations):
     c_{t-1}.
     """
 
+    keeps = "f -i"
     input_gate = forget_gate = output_gate = input_activation = output_activation = peephole = True
     full_gate_recurrence = False
 

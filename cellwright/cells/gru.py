@@ -26,6 +26,7 @@ class GRU(Equations):
     """
 
     states = "h"
+    keeps = "z"
     reset_after = True
     layer_norm = False
 

@@ -22,6 +22,7 @@ class JANET(Equations):
     """
 
     states = "h"
+    keeps = "f"
     beta = 1.0
     forget_bias = 0.0
 

@@ -21,6 +21,7 @@ class LiGRU(Equations):
     """
 
     states = "h"
+    keeps = "z"
     layer_norm = False
 
     def step(self, x: Any, h: Any) -> Any:

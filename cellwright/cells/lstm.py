@@ -29,6 +29,7 @@ class LSTM(Equations):
     state c, which passes through time in a straight line, with the output h. `GreffLSTM` leaves out single parts.
     """
 
+    keeps = "f -i"
     peephole = coupled = layer_norm = False
     forget_bias = cell_clip = 0.0
     proj_size = 0

@@ -18,6 +18,7 @@ class MGU(Equations):
     """
 
     states = "h"
+    keeps = "-f"
 
     def step(self, x: Any, h: Any) -> Any:
         """One step: the next hidden state."""

@@ -22,6 +22,7 @@ class MinGRU(Equations):
     """
 
     states = "h"
+    keeps = "-z"
     positive = False
 
     def step(self, x: Any, h: Any) -> Any:

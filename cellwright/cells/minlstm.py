@@ -24,6 +24,7 @@ class MinLSTM(Equations):
     """
 
     states = "h"
+    keeps = "f -i"
     positive = False
     forget_bias = 0.0
 

@@ -19,6 +19,7 @@ class MultiplicativeLSTM(Equations):
     """
 
     states = "h c"
+    keeps = "f -i"
 
     def step(self, x: Any, h: Any, c: Any) -> Any:
         """One step: the next hidden state and cell state."""

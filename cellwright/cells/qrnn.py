@@ -26,6 +26,7 @@ class QRNN(Equations):
     Source: J. Bradbury et al., "Quasi-recurrent neural networks", ICLR 2017. f is the share of the past.
     """
 
+    keeps = "f -i"
     pooling = "fo"
     window = 2
 

@@ -22,6 +22,7 @@ class SRU(Equations):
     """
 
     states = "h c"
+    keeps = "f"
     activation = "identity"
 
     def step(self, x: Any, h: Any, c: Any) -> Any:

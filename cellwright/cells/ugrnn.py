@@ -21,6 +21,7 @@ class UGRNN(Equations):
     """
 
     states = "h"
+    keeps = "g"
     forget_bias = 0.0
 
     def step(self, x: Any, h: Any) -> Any:

@@ -22,7 +22,8 @@ class Definition:
 
     `states` maps each state to the name of its size, `results` to the node of its next value; the first state is the
     output. `params` are in the order in which a layer registers them. `initial` names the weights that are the state
-    before the first step, by state; others begin with zero.
+    before the first step, by state; others begin with zero. `keeps` has the gates that decide how long is remembered: 1
+    where a gate at 1 keeps what was, -1 where it lets in what is new.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Definition:
     params: dict[str, Param]
     graph: Graph = field(repr=False)
     initial: dict[str, str] = field(default_factory=dict)
+    keeps: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self.graph, self.params, self.results.values())
@@ -93,6 +95,7 @@ class Definition:
             "nodes": [[n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes],
             "labels": {str(k): v for k, v in self.graph.labels.items()},
             "initial": self.initial,
+            "keeps": self.keeps,
         }
 
     @classmethod
@@ -106,11 +109,13 @@ class Definition:
             params = {p["name"]: Param(**p) for p in data["params"]}
             graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, labels)
             name, options, states, results = (data[k] for k in ("name", "options", "states", "results"))
-            initial = dict(data.get("initial", {}))
+            initial, keeps = dict(data.get("initial", {})), dict(data.get("keeps", {}))
             if not isinstance(name, str) or not isinstance(options, dict) or not isinstance(states, dict):
                 raise TypeError(f"name {name!r}, options {options!r}, states {states!r}")
+            if not all(isinstance(gate, str) and sign in (-1, 1) for gate, sign in keeps.items()):
+                raise ValueError(f"keeps {keeps!r}")
             check_types(graph, params, results)
-            return cls(name, options, states, results, params, graph, initial)
+            return cls(name, options, states, results, params, graph, initial, keeps)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise CellError(f"got a damaged definition of a cell ({error!r}), expected what to_json() wrote") from error
 
@@ -122,6 +127,8 @@ class Equations:
     "hidden_size"}. Every other class attribute that is a number, a truth value or a string is an option with its
     default: `peephole = False`; one named `...activation` takes the names in `ACTIVATIONS`. `step(self, x, *states)`
     returns the next states; the first is the output. It runs once, on symbols: `if`s on options are resolved then.
+    `keeps` names gates with a bias that decide how long is remembered, for `chrono_initialise`: "f -i" says that f at 1
+    keeps what was, and that i at 1 lets in what is new.
 
     Args:
         input_size: I, features of one input.
@@ -132,6 +139,7 @@ class Equations:
     """
 
     states: ClassVar[Any] = "h"
+    keeps: ClassVar[str] = ""
     _tracer: Tracer | None = None
     _definition: Definition | None = None
 
@@ -158,7 +166,8 @@ class Equations:
         for base in reversed(cls.__mro__):
             if issubclass(base, Equations) and base is not Equations:
                 for name, value in vars(base).items():
-                    if not name.startswith("_") and name != "states" and isinstance(value, (bool, int, float, str)):
+                    plain = isinstance(value, (bool, int, float, str))
+                    if plain and not name.startswith("_") and name not in ("states", "keeps"):
                         if name in _RESERVED:
                             raise OptionError(f"{base.__name__} has an option {name!r}; every cell has that: rename it")
                         found[name] = value
@@ -293,7 +302,8 @@ class Equations:
             self._tracer = None
         results = _results(kind, tracer.graph, states, returned)
         graph, results = prune(tracer.graph, variables, results)
-        return Definition(kind, self.options, states, results, _ordered(tracer.params), graph)
+        keeps = {name.removeprefix("-"): -1 if name[0] == "-" else 1 for name in self.keeps.split()}
+        return Definition(kind, self.options, states, results, _ordered(tracer.params), graph, keeps=keeps)
 
 
 def positive(name: str, value: Any) -> int:

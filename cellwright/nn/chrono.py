@@ -7,22 +7,6 @@ import torch
 from ..errors import OptionError
 from .recurrent import Recurrent
 
-# Gates by the name of a cell: +1 where 1 keeps the past, -1 where 1 lets in what is new.
-_GATES = {
-    "LSTM": {"f": 1, "i": -1},
-    "MultiplicativeLSTM": {"f": 1, "i": -1},
-    "MogrifierLSTM": {"f": 1, "i": -1},
-    "MinLSTM": {"f": 1, "i": -1},
-    "GRU": {"z": 1},
-    "LiGRU": {"z": 1},
-    "UGRNN": {"g": 1},
-    "JANET": {"f": 1},
-    "SRU": {"f": 1},
-    "QRNN": {"f": 1},
-    "MGU": {"f": -1},
-    "MinGRU": {"z": -1},
-}
-
 
 @torch.no_grad()
 def chrono_initialise(layer: Recurrent, longest: int) -> None:
@@ -45,13 +29,12 @@ def chrono_initialise(layer: Recurrent, longest: int) -> None:
     if not isinstance(longest, int) or longest < 3:
         raise OptionError(f"got {longest!r} as longest memory, expected a number of steps from 3 on")
     for k, definition in enumerate(layer.definitions):
-        known = _GATES.get(definition.name.removesuffix("Cell"), {})
         bias: Any = definition.params.get("bias_ih")
-        gates = {name: sign for name, sign in known.items() if bias and name in bias.slices}
+        gates = {name: sign for name, sign in definition.keeps.items() if bias and name in bias.slices}
         if not gates:
             raise OptionError(
                 f"got a layer of {definition.name} (options {definition.options}), which has no gate of memory with a "
-                f"bias; expected one of {', '.join(_GATES)}, with bias"
+                'bias; expected such as LSTM or GRU with bias, or `keeps = "z"` in a cell of your own'
             )
         for suffix in ("", "_reverse")[: layer.directions]:
             long = torch.empty(definition.sizes["hidden_size"]).uniform_(1, longest - 1).log()

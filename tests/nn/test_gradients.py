@@ -8,8 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from cellwright import GRU, LSTM, InputError, MinGRUCell, OptionError, Recurrent, RNNCell, chrono_initialise
+from cellwright import (
+    GRU,
+    LSTM,
+    Cell,
+    InputError,
+    MinGRUCell,
+    OptionError,
+    Recurrent,
+    RNNCell,
+    chrono_initialise,
+    sigmoid,
+    tanh,
+)
 from cellwright import gradient_norms as norms_of
+from cellwright.lang import Definition
 from cellwright.nn import current_target
 from cellwright.topologies import ManyToOne
 
@@ -128,8 +141,23 @@ def test_chrono_of_a_gate_that_lets_in_what_is_new() -> None:
     assert ((1 - z) / z).mean() == pytest.approx(50, abs=5)
 
 
+def test_chrono_of_a_cell_of_ones_own() -> None:
+    class Mine(Cell):
+        keeps = "-z"
+
+        def step(self, x: Any, h: Any) -> Any:
+            z, n = self.linear("z n", x) + self.linear("z n", h)
+            return h + sigmoid(z) * (tanh(n) - h)
+
+    layer = Recurrent([Definition.from_json(Mine(3, 500).definition().to_json())])
+    chrono_initialise(layer, 100)
+    z = 1 / (1 + layer.bias_ih_l0[:500].detach().neg().exp())
+    assert ((1 - z) / z).mean() == pytest.approx(50, abs=5)
+    assert not layer.bias_hh_l0[:500].any() and layer.bias_hh_l0[500:].all()
+
+
 def test_chrono_refuses_what_has_no_gate() -> None:
-    with pytest.raises(OptionError, match=r"layer of RNNCell .* no gate of memory with a bias; expected one of LSTM"):
+    with pytest.raises(OptionError, match=r"layer of RNNCell .* no gate of memory with a bias; expected such as LSTM"):
         chrono_initialise(Recurrent(RNNCell, 3, 4), 100)
     with pytest.raises(OptionError, match="no gate of memory with a bias"):
         chrono_initialise(LSTM(3, 4, bias=False), 100)
