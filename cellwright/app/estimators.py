@@ -135,12 +135,13 @@ class _Labeller(_Estimator):
         """
         if y is None:
             raise InputError("got no y, expected labels beside X")
-        config, y = self._begin(), list(y)
-        examples = list(self._examples(X, y))
+        config = self._begin()
+        labels: Any = list(y) if hasattr(y, "__iter__") and not isinstance(y, str) else y
+        examples = list(self._examples(X, labels))
         features = examples[0].inputs.shape[1] if examples and isinstance(examples[0].inputs, np.ndarray) else 0
         if features and hasattr(config, "series"):
             config = config.changed(series=features)
-        layout = {**self._layout(features), "labels": _kind_of(self._flat(y))}
+        layout = {**self._layout(features), "labels": _kind_of(self._flat(labels))}
         return self._train(config, self._job.gather(config, Dataset(), layout, examples))
 
     @property
@@ -163,11 +164,15 @@ class _Labeller(_Estimator):
         judgement: Judgement = self._fitted.net.judgement()
         for scores, truth in self._scored(X, y):
             judgement.add(scores, truth)
+        if not judgement.confusion.counts.any():
+            raise InputError("got no sequence as X, expected one or more to measure with")
         return judgement.measured
 
     def _examples(self, X: Iterable[Any], y: Iterable[Any] | None) -> Iterator[Example]:
         if isinstance(X, str) or isinstance(y, str):
             raise InputError("got one text as X or y, expected a list of sequences and a list of labels")
+        if not hasattr(X, "__iter__") or not (y is None or hasattr(y, "__iter__")):
+            raise InputError(f"got {X!r:.40} as X and {y!r:.40} as y, expected a list of sequences and one of labels")
         # A table of pandas is iterated over its columns.
         rows = list(X.to_numpy() if hasattr(X, "to_numpy") and getattr(X, "ndim", 1) > 1 else X)
         labels = None if y is None else list(y)

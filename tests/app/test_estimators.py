@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellwright import Classifier, Forecaster, InputError, OptionError, RunError, Tagger
+from cellwright import Classifier, DataError, Forecaster, InputError, OptionError, RunError, Tagger
 from tests.app.test_labels import sentences, texts
 
 SMALL: dict[str, Any] = {"hidden": 24, "steps": 250, "eval_every": 125, "lr": 0.01, "dropout": 0.0, "unknown": 0.01}
@@ -150,6 +150,8 @@ def test_what_is_wrong() -> None:
         (Tagger, [["a"]], [3], r"3 as y\[0\], expected 1 labels"),
         (Tagger, [["a"]], [[None]], r"None as a label in y\[0\]"),
         (Classifier, ["a", "b"], None, "got no y"),
+        (Classifier, None, ["x"], "got None as X"),
+        (Classifier, ["a"], 3, "3 as y"),
         (Classifier, ["a", "b"], ["x", None], r"None as a label in y\[1\]"),
         (Classifier, ["a", "b"], [1.0, np.nan], r"nan as a label in y\[1\]"),
         (Classifier, ["a", "b"], np.array([["x"], ["y"]]), r"array\(\['x'\].*\) as a label in y\[0\]"),
@@ -157,3 +159,8 @@ def test_what_is_wrong() -> None:
     for kind, X, y, words in cases:
         with pytest.raises(InputError, match=words):
             kind().fit(X, y)
+    for mixed in (["ab", [1.0]], [[1.0], "ab"], [np.zeros((2, 1)), np.zeros((2, 3))]):
+        with pytest.raises(DataError, match=r"X\[1\] has .*, expected .* as in the first example"):
+            Classifier().fit(mixed * 5, ["x", "y"] * 5)
+    with pytest.raises(InputError, match="got no sequence as X"):
+        Classifier(hidden=2, steps=1).fit(["ab", "c"] * 9, ["x", "y"] * 9).score([], [])

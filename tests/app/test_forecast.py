@@ -189,6 +189,7 @@ BAD: list[tuple[list[str], tuple[Any, ...], tuple[str, ...]]] = [
     (["date,y", HOURS[0], "2024-01-01 01:00", *HOURS[2:]], (), ("row 3 has 1 columns",)),
     (["date,y", *HOURS], ("--log",), ("row 2, column 'y' is 0.0", "no logarithm")),
     (["date,y", *HOURS], (), ("has 24 steps", "for the training", "history 48 + horizon 24", "--window")),
+    (["date,y", *HOURS], ("--horizon", 10**7), ("has 24 steps", "+ horizon 10000000")),
     (["date,y", *HOURS], ("--steps", 2), ("has 24 steps", "history 48 + horizon 24", "--window")),
     (["date,y", *HOURS[:9], "2024-01-01 09:00,1e200"], (), ("row 11, column 'y' is 1e+200", "finite number up to")),
     (["date,y", *HOURS], ("--window", 4, "--horizon", 4, "--season", 2), ("for the validation", "horizon 4")),

@@ -17,7 +17,7 @@ from ..data.parts import TEST, TRAINING, VALIDATION
 from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import ForecastConfig
 from .frames import Frames
-from .net import ForecastNet, ForecastTask, Net
+from .net import ForecastNet, ForecastTask, Net, too_short
 from .pictures import Shown, draw
 from .reader import read
 from .windows import Knowledge, Windows, learned, parts
@@ -50,11 +50,13 @@ class ForecastJob(Job):
         season = config.season or data.clock.season
         horizon = config.horizon or (season if season > 1 else _DEFAULT)
         window = config.window or 2 * max(season, horizon)
-        starts, ends = parts(config, data.history)[TRAINING]
-        windows = int(np.maximum(ends - starts - max(window, season) - horizon + 1, 0).sum())
+        where, before = parts(config, data.history)[TRAINING], max(window, season)
+        windows = int(np.maximum(where[1] - where[0] - before - horizon + 1, 0).sum())
+        if not windows:  # before there is a net of an absurd size
+            raise too_short(config, data.history, where, "training", before, horizon)
         batches = -(-windows // config.batch)
         steps = config.steps or max(config.epochs * batches, _FEWEST)
-        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS, 1))
+        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS))
         return config.changed(season=season, horizon=horizon, window=window, steps=steps, eval_every=every)
 
     def learn(self, config: ForecastConfig, data: Frames) -> dict[str, Any]:

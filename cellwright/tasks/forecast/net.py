@@ -10,7 +10,7 @@ seasonal naive forecast, and learns what is better. The loss is the quantile los
 of the seasonal naive forecast one season back, so that series of all sizes count the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,6 @@ class ForecastTask(Task):
 def _enough(config: ForecastConfig, windows: Windows, origins: Mapping[int, NDArray[Any]]) -> None:
     """DataError: a part that is wanted has no window."""
     where = parts(config, windows.frames.history)
-    names = ", ".join(config.data) or "the data"
     for part, name, before in (
         (TRAINING, "training", windows.history),
         (VALIDATION, "validation", 0),
@@ -166,10 +165,17 @@ def _enough(config: ForecastConfig, windows: Windows, origins: Mapping[int, NDAr
     ):
         if len(origins[part]) or (part == TEST and not config.test):
             continue
-        most = int((where[part][1] - where[part][0]).max(initial=0))
-        needs = f"history {before} + horizon {windows.horizon}" if before else f"horizon {windows.horizon}"
-        raise DataError(
-            f"{names}: the longest series has {int(windows.frames.history.max(initial=0))} steps, of which {most} are "
-            f"for the {name}, and one forecast needs {before + windows.horizon} ({needs}); "
-            f"give more data, a shorter --window or --horizon, or another --validation or --test"
-        )
+        raise too_short(config, windows.frames.history, where[part], name, before, windows.horizon)
+
+
+def too_short(
+    config: ForecastConfig, steps: NDArray[Any], where: Sequence[NDArray[Any]], part: str, before: int, horizon: int
+) -> DataError:
+    """The error of a part, from `where[0]` to `where[1]` of series of so many steps, that has no forecast."""
+    names = ", ".join(config.data) or "the data"
+    needs = f"history {before} + horizon {horizon}" if before else f"horizon {horizon}"
+    return DataError(
+        f"{names}: the longest series has {int(steps.max(initial=0))} steps, of which "
+        f"{int((where[1] - where[0]).max(initial=0))} are for the {part}, and one forecast needs {before + horizon} "
+        f"({needs}); give more data, a shorter --window or --horizon, or another --validation or --test"
+    )

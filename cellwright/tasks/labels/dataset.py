@@ -85,12 +85,11 @@ class Dataset:
         """One more example. DataError: it has other columns than those before it, or labels that training has not."""
         if not self._parts:
             self._begin(example.inputs)
+        features = example.inputs.shape[1] if isinstance(example.inputs, np.ndarray) else 0
+        if features != self.features:
+            got, expected = (f"{n} feature(s) per step" if n else "symbols" for n in (features, self.features))
+            raise DataError(f"{example.place} has {got}, expected {expected} as in the first example")
         if self.features:
-            if example.inputs.shape[1] != self.features:
-                raise DataError(
-                    f"{example.place} has {example.inputs.shape[1]} features per step, expected {self.features} as in "
-                    f"the first example"
-                )
             self.inputs.append(example.inputs)
         else:
             ids = [self.symbols.setdefault(s, len(self.symbols)) for s in example.inputs]
