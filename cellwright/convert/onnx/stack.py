@@ -40,6 +40,8 @@ def layer_from_onnx(
     """
     if options:
         raise OptionError(f"got options {options!r}, expected batch_first at most: the model tells all others")
+    if batch_first not in (None, True, False):
+        raise OptionError(f"got batch_first={batch_first!r}, expected True, False or None")
     proto = load(source)
     model = OnnxModel(proto)
     nodes = [node for node in proto.graph.node if node.op_type in ATTRIBUTES]

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[type[Equations], Callable[..., Recurrent]]] = {
     "lstm": (cells.LSTM, LSTM),
     "gru": (cells.GRU, GRU),
 }
+_FREE = ("activation", "forget_bias")
 _LETTERS = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b", "bias_hh": "d"}
 
 
@@ -151,6 +152,8 @@ def assemble(
     convention = found.convention
     if bias not in (True, False, "input"):
         raise OptionError(f"got bias={bias!r}, expected True (two, as torch.nn has), 'input' (one) or False")
+    if not isinstance(batch_first, bool):
+        raise OptionError(f"got batch_first={batch_first!r}, expected True or False")
     if not bias and not convention.may_lack_bias:
         raise OptionError(f"got bias=False, but {convention.title} always has biases; expected True or 'input'")
     sizes = [[solve(convention, arrays) for _, arrays in layer] for layer in found.layers]
@@ -242,9 +245,11 @@ def _options(found: Found, pieces: Pieces, sizes: Mapping[str, int]) -> dict[str
     told = dict(found.convention.options)
     told |= {"peephole": True} if "p_i" in pieces else {}
     told |= {"proj_size": sizes["P"]} if "V" in pieces else {}
+    # Arrays do not tell the activation of an RNN; a forget bias is only what new weights begin with.
+    usual = {name: v for name, v in KINDS[found.convention.kind][0].defaults().items() if name not in _FREE} | told
     for name, value in found.options.items():
-        if name in told and told[name] != value:
-            raise OptionError(f"got {name}={value!r}, but the arrays are those of {name}={told[name]!r}")
+        if name in usual and usual[name] != value:
+            raise OptionError(f"got {name}={value!r}, but the arrays are those of {name}={usual[name]!r}")
     return {**found.options, **told}
 
 

@@ -67,6 +67,7 @@ def from_tf1(
         DataError: a checkpoint that cannot be read. TargetError: TensorFlow is not installed.
     """
     conventions = select(TF1, cell, options)
+    _check_forget_bias(forget_bias)
     if isinstance(source, (str, Path)):
         source = _checkpoint(Path(source), layers)
     found = gather(source, conventions, options, layers)
@@ -88,6 +89,7 @@ def to_tf1(layer: Recurrent | Cell, *, forget_bias: float = 1.0) -> dict[str, Ar
         OptionError: TF1 does not have this cell.
     """
     owner = type(check_layer(layer)).__name__
+    _check_forget_bias(forget_bias)
     two = isinstance(layer, Recurrent) and layer.bidirectional
     several = isinstance(layer, Recurrent) and layer.num_layers > 1
     arrays: dict[str, Array] = {}
@@ -103,6 +105,11 @@ def to_tf1(layer: Recurrent | Cell, *, forget_bias: float = 1.0) -> dict[str, Ar
         place = f"{scope}/{_SCOPES[convention.cells[0]]}".strip("/")
         arrays |= {f"{place}/{name}": value for name, value in own.items()}
     return arrays
+
+
+def _check_forget_bias(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise OptionError(f"got forget_bias={value!r}, expected a number, such as TF1's 1.0")
 
 
 def _check_scopes(found: Found) -> None:

@@ -176,6 +176,36 @@ def test_models_of_torch(kind: Any, assert_close: Any) -> None:
         assert_close(f"output {k}", got, w, TOLERANCE)
 
 
+def test_packed_sequences_of_torch(assert_close: Any) -> None:
+    """Sequences that torch sorts by their lengths and back, in both directions, at another size."""
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = nn.GRU(4, 5, bidirectional=True)
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+            y, last = self.recurrent(packed)
+            return nn.utils.rnn.pad_packed_sequence(y)[0], last
+
+    packed, file = Packed().eval(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            packed,
+            (torch.randn(7, 3, 4), torch.tensor([7, 2, 5])),
+            file,
+            dynamo=False,
+            input_names=["x", "lengths"],
+            dynamic_axes={"x": {0: "time", 1: "batch"}, "lengths": {0: "batch"}},
+            opset_version=17,
+        )
+    x, lengths = torch.randn(9, 6, 4), torch.tensor([4, 1, 9, 3, 4, 9])
+    for k, (got, w) in enumerate(zip(from_onnx(file.getvalue())(x, lengths), packed(x, lengths), strict=True)):
+        assert_close(f"output {k}", got, w, TOLERANCE)
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [(LSTM, nn.LSTM), (GRU, nn.GRU), (RNN, nn.RNN)])
 def test_imported_layers_can_be_trained(ours: Any, theirs: Any, assert_close: Any) -> None:
     """The gradients of the imported weights are torch's, in float64; the imported layer loads into torch."""

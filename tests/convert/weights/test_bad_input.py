@@ -212,12 +212,24 @@ def test_layers_that_are_not_there() -> None:
         (lambda: convert.from_tf1(convert.to_tf1(LSTM(I, H)), "rnn"), "got cell='rnn' for rnn/basic_lstm_cell, a lstm"),
         (lambda: convert.from_tf1(case("tf1-gru").arrays(), "gru", bias=False), "TF1 GRUCell always has biases"),
         (lambda: convert.from_flax(case("flax-gru").arrays(), "mgu"), "cell='mgu'"),
+        (lambda: from_tf1(peephole=True), "got peephole=True, but the arrays are those of peephole=False"),
+        (lambda: from_tf1(proj_size=3), "got proj_size=3, but the arrays are those of proj_size=0"),
+        (lambda: from_tf1(layer_norm=True), "got layer_norm=True, but the arrays are those of layer_norm=False"),
+        (lambda: from_tf1(forget_bias="abc"), "got forget_bias='abc', expected a number"),
+        (lambda: from_tf1(forget_bias=[1]), "got forget_bias=[1], expected a number"),
+        (lambda: from_tf1(forget_bias=float("nan")), "got forget_bias=nan, expected a number"),
+        (lambda: from_tf1(batch_first="abc"), "got batch_first='abc', expected True or False"),
+        (lambda: convert.to_tf1(LSTM(I, H), forget_bias=float("inf")), "got forget_bias=inf, expected a number"),
     ],
 )
 def test_what_cannot_be_converted(convert_it: Callable[[], Any], words: str) -> None:
     with pytest.raises(OptionError) as caught:
         convert_it()
     assert words in str(caught.value)
+
+
+def from_tf1(**options: Any) -> Recurrent:
+    return convert.from_tf1(case("tf1-lstm").arrays(), "lstm", **options)
 
 
 class Mine(Cell):

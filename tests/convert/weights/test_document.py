@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from cellwright import GRU, LSTM, RNN, convert
 from cellwright.convert.weights.blocks import Convention
 from cellwright.convert.weights.flax import NNX
 from cellwright.convert.weights.keras import KERAS
@@ -20,6 +22,34 @@ TABLES: dict[str, tuple[Convention, ...]] = {
     "TF1": TF1,
     "Flax nnx": tuple(c for c in NNX if "LSTMCell" not in c.cells),
 }
+
+
+def test_the_table_of_onnx() -> None:
+    """Against the exporter: every number of a layer is another one, so that its place tells the piece."""
+    onnx = pytest.importorskip("onnx", reason="ONNX files need onnx; pip install 'cellwright[onnx]'")
+    found = re.search(r"^\| ONNX \| RNN .*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.M)
+    assert found
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in found[1].splitlines()]
+    letters = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b", "bias_hh": "d"}
+    layers = [(RNN(3, 2), "h"), (LSTM(3, 2, peephole=True), "ifgo"), (GRU(3, 2), "rzn")]
+    for column, (layer, gates) in enumerate(layers, 1):
+        pieces: dict[str, torch.Tensor] = {}
+        for k, (name, weight) in enumerate(layer.named_parameters()):
+            weight.data = torch.arange(1.0, weight.numel() + 1).reshape(weight.shape) + 100 * k
+            name = name.removesuffix("_l0")
+            named = [f"{letters[name]}_{gate}" for gate in gates] if name in letters else [name]
+            pieces |= dict(zip(named, weight.detach().chunk(len(named)), strict=True))
+        graph = convert.to_onnx(layer).graph
+        (node,) = [node for node in graph.node if node.op_type in ("RNN", "LSTM", "GRU")]
+        held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        places = {"W": 1, "R": 2, "B": 3, "P": 7}
+        given = {name: node.input[k] for name, k in places.items() if k < len(node.input)}
+        for array, *cells in rows:
+            text = cells[column - 1]
+            assert bool(text) == (array in given)
+            if text:
+                want = torch.cat([pieces[piece] for piece in text.replace(";", " ").split()])
+                assert torch.equal(torch.tensor(held[given[array]]), want.unsqueeze(0)), (array, layer)
 
 
 @pytest.mark.parametrize("framework", TABLES)
