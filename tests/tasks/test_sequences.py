@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cellwright import DataError
+from cellwright.tasks.caption import captions
 from cellwright.tasks.caption.encoder import ImageEncoder, grid
 from cellwright.tasks.caption.images import Images
 from cellwright.tasks.data.merges import learn_merges
@@ -148,6 +149,21 @@ def test_pairs_that_are_long_in_pieces_are_left_out() -> None:
 def test_a_symbol_is_read_as_far_as_it_is_a_character() -> None:
     assert [to_read(to_write(piece), "bpe") for piece in (b" dog", "ä".encode(), b"\xc3")] == [" dog", "ä", "\ufffd"]
     assert to_read("\xe9", "char") == "\xe9"
+
+
+@pytest.mark.parametrize("collide", [False, True])
+def test_captions_are_found_by_names(collide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if collide:
+        monkeypatch.setattr(captions, "hash", lambda name: len(name), raising=False)
+    kept = captions.Captions()
+    for name, text in (("b", "one"), ("a", "über 😀"), ("c", "x"), ("b", "two"), ("dd", "y"), ("c", "z")):
+        kept.add(name, text)
+    kept.close()
+    assert kept.take("b") == ["one", "two"] and kept.take("e") == [] and kept.take("ee") == []
+    assert kept.left() == ["a", "c", "dd"]
+    assert kept.take("a") == ["über 😀"] and kept.take("b") == ["one", "two"]
+    assert kept.left() == ["c", "dd"]
+    assert captions.Captions().close().take("a") == []
 
 
 def archive(path: Path, **arrays: Any) -> Path:
