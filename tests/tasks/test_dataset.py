@@ -112,7 +112,7 @@ def test_an_encoding_survives_json_and_refuses_what_it_does_not_know() -> None:
 def test_other_columns_than_before() -> None:
     data = Dataset()
     data.add(Example("1", np.zeros((1, 2)), ["a"]))
-    with pytest.raises(DataError, match="second has 3 feature.s. per step, expected 2"):
+    with pytest.raises(DataError, match=r"second has 3 feature.s. per step, expected 2"):
         data.add(Example("second", np.zeros((1, 3)), ["a"]))
 
 
