@@ -239,7 +239,9 @@ class _Export:
         if D == 1:
             result = b.op("Squeeze", result, b.numbers(1))
         else:
-            result = b.op("Reshape", b.op("Transpose", result, perm=[0, 2, 1, 3]), b.numbers(0, 0, -1))
+            result = b.op(
+                "Reshape", b.op("Transpose", result, perm=[0, 2, 1, 3]), b.numbers(0, 0, 2 * definition.output_size)
+            )
         return result, dict(zip(before, last, strict=True))
 
     def _merged(self, x: str) -> str:

@@ -206,6 +206,8 @@ def _fetch(tensor: Any, folder: Path | None, what: str, limit: int) -> int:
     """Put a tensor's external data into it; the number of bytes."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
+    if not isinstance(location, str) or len(location) > _NAME:
+        raise DataError(f"{what} has its data in the file {location[:80]!r}, expected a short name in UTF-8")
     if folder is None:
         raise DataError(f"{what} has its data in the file {location!r}; expected a path, so that its folder is known")
     try:

@@ -96,7 +96,7 @@ def _listed(chosen: Sequence[tuple[str, ...]], cells: Mapping[str, Any]) -> list
         below = [[prefix for prefix in cells if _below(prefix, name)] for name in entry]
         if len(entry) == 1:
             groups += _ordered(below[0])
-        elif len(entry) == 2 and all(len(prefixes) == 1 for prefixes in below):
+        elif len(entry) == 2 and all(len(prefixes) == 1 for prefixes in below) and below[0] != below[1]:
             groups.append([prefixes[0] for prefixes in below])
         else:
             raise OptionError(f"got the layer {entry!r}, expected the name of a layer, or (forward, backward) names")

@@ -119,6 +119,11 @@ def test_external_data(tmp_path: Path) -> None:
     for location in ("../secret", str(tmp_path / "secret"), "link", "x/../../secret"):
         with pytest.raises(DataError, match=r"weight 'W' has its data in the file .* outside of the model's folder"):
             load(location)
+    file.write_bytes(file.read_bytes().replace(b"x/../../secret", b"x/../../secre\xff"))
+    with pytest.raises(DataError, match=r"has its data in the file b'x.*\\xff', expected a short name in UTF-8"):
+        from_onnx(file)
+    with pytest.raises(DataError, match=r"has its data in the file 'x{80}', expected a short name"):
+        load("x" * 5000)
     with pytest.raises(DataError, match=r"weights\.bin has \d+ bytes, expected 1099511627776 of them from 0 on"):
         load("weights.bin", offset=0, length=2**40)
     with pytest.raises(DataError, match=r"weight 'W' has the shape .* bytes, but the file holds 16"):

@@ -1,5 +1,6 @@
 """Exported layers, run by ONNX Runtime, against the layers themselves."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from cellwright import (
     tanh,
     use_target,
 )
-from cellwright.convert import to_onnx
+from cellwright.convert import from_onnx, to_onnx
 from cellwright.tasks.charlm.model import CharModel
 from tests.convert.onnx.models import KINDS, Mine, groups, initial, layer_dtype, session
 from tests.random_cells import random_cell
@@ -220,6 +221,19 @@ def test_wrapped_layers_as_they_are_in_evaluation(name: str, reset: bool, assert
 def test_what_goes_past_a_layer(integer: bool, assert_close: Any) -> None:
     layer = Recurrent([LSTMCell(5, 5), GRUCell(5, 7), Mine(7, 7)], residual="highway")
     assert operators(compare(layer, assert_close, integer=integer)) == {"LSTM", "GRU", "Scan"}
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN, partial(Recurrent, Mine)])
+@pytest.mark.parametrize(("T", "B"), [(4, 0), (0, 3)])
+def test_nothing_to_do(kind: Any, T: int, B: int) -> None:
+    """No sequence, or no step, which ONNX Runtime's operators refuse, through the importer."""
+    layer = kind(3, 5, bidirectional=True)
+    model, state = to_onnx(layer), initial(layer, B)
+    with torch.no_grad():
+        output, *last = from_onnx(model)(torch.zeros(T, B, 3), *groups(state, False))
+    assert output.shape == (T, B, 10)
+    for got, before in zip(last, groups(state, False), strict=True):
+        assert torch.equal(got, before)
 
 
 def test_refusals(tmp_path: Path) -> None:

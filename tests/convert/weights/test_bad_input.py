@@ -168,7 +168,7 @@ def test_flax_cells_that_may_be_layers_or_directions() -> None:
 
 def test_layers_that_are_not_there() -> None:
     arrays = convert.to_tf1(LSTM(I, H, 2))
-    for layers in (["rnn/cell_3"], [], [("rnn", "rnn")], [("a", "b", "c")]):
+    for layers in (["rnn/cell_3"], [], [("rnn", "rnn")], [("a", "b", "c")], [("rnn/multi_rnn_cell/cell_0",) * 2]):
         with pytest.raises(OptionError, match=r"got (layers=|the layer)"):
             convert.from_tf1(arrays, "lstm", layers=layers)  # type: ignore[arg-type]
 
