@@ -226,7 +226,7 @@ def test_what_goes_past_a_layer(integer: bool, assert_close: Any) -> None:
 @pytest.mark.parametrize("kind", [LSTM, GRU, RNN, partial(Recurrent, Mine)])
 @pytest.mark.parametrize(("T", "B"), [(4, 0), (0, 3)])
 def test_nothing_to_do(kind: Any, T: int, B: int) -> None:
-    """No sequence, or no step, which ONNX Runtime's operators refuse, through the importer."""
+    """No sequence, or no step, through the importer: ONNX Runtime's operators end the process."""
     layer = kind(3, 5, bidirectional=True)
     model, state = to_onnx(layer), initial(layer, B)
     with torch.no_grad():
