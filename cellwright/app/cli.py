@@ -177,7 +177,7 @@ def generate(
 @app.command(name="eval")
 def evaluate(
     run: RunFolder,
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files or folders like those of the training")],
+    data: Annotated[list[str], typer.Argument(metavar="DATA", help="files or folders like those of the training")],
     glob: Annotated[str, typer.Option(help="which files of a folder of texts")] = "*",
     plot: Annotated[
         Path | None,
@@ -209,7 +209,7 @@ def evaluate(
 @app.command()
 def predict(
     run: RunFolder,
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="files or folders, without labels or with them")],
+    data: Annotated[list[str], typer.Argument(metavar="DATA", help="files or folders, without labels or with them")],
     out: Annotated[
         Path | None,
         typer.Option(help="a .csv, .tsv, .jsonl or .txt file instead of the terminal", show_default=False),
@@ -302,7 +302,7 @@ def _inspect() -> None: ...
 @inspecting.command()
 def gradients(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN...", help="folders of trainings", show_default=False)
+        list[Path] | None, typer.Argument(metavar="RUN", help="folders of trainings", show_default=False)
     ] = None,
     cells: Annotated[
         list[str] | None,

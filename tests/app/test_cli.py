@@ -170,6 +170,14 @@ def test_version(cli: Cli) -> None:
     assert cli("--version").out == f"cellwright {cellwright.__version__}\n"
 
 
+def test_the_package_is_the_command() -> None:
+    """`python -m cellwright`, with its exit codes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cellwright", "eval", "nowhere", "x"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: nowhere")
+
+
 @pytest.mark.parametrize(
     "command",
     [[], ["train"], ["train", "charlm"], ["generate"], ["eval"], ["export"], ["import"], ["show"], ["doctor"]],

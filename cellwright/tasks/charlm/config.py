@@ -13,7 +13,7 @@ class CharLMConfig(TrainConfig):
     task: ClassVar[str] = "charlm"
     about: ClassVar[str] = "Train a model of the characters, bytes, words or pieces of words of a text."
     paths: ClassVar[tuple[str, ...]] = ("texts",)
-    shown: ClassVar[str] = "TEXT..."
+    shown: ClassVar[str] = "TEXT"
     explained: ClassVar[str] = "UTF-8 files or folders; none: the source of Python's own library"
 
     texts: tuple[str, ...] = ()

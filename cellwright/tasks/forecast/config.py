@@ -16,7 +16,7 @@ class ForecastConfig(TrainConfig):
     task: ClassVar[str] = "forecast"
     about: ClassVar[str] = "Train a model that forecasts the next values of a series, with intervals."
     paths: ClassVar[tuple[str, ...]] = ("data",)
-    shown: ClassVar[str] = "DATA..."
+    shown: ClassVar[str] = "DATA"
     explained: ClassVar[str] = (
         "CSV, TSV or JSON Lines with a row per step in time: a column of times, and columns of numbers; several files "
         "are several series"

@@ -14,7 +14,7 @@ class PartsConfig(TrainConfig):
     """Data in parts, read several times in batches of sequences."""
 
     paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
-    shown: ClassVar[str] = "DATA..."
+    shown: ClassVar[str] = "DATA"
 
     data: tuple[str, ...] = ()
     validation_data: tuple[str, ...] = Field((), description="files for validation instead of a part of DATA")

@@ -13,7 +13,7 @@ class MusicConfig(TrainConfig):
     task: ClassVar[str] = "music"
     about: ClassVar[str] = "Train a model of piano rolls: which of 88 keys are down at the next step."
     paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
-    shown: ClassVar[str] = "DATA..."
+    shown: ClassVar[str] = "DATA"
     explained: ClassVar[str] = (
         "MIDI files or folders of them; .npy or .npz with piano rolls [T, 88]; .json with lists of pitches per step; "
         ".mat with traindata, validdata, testdata"

@@ -11,7 +11,7 @@ class SequencesConfig(TrainConfig):
     """What `translate` and `caption` have in common."""
 
     paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
-    shown: ClassVar[str] = "DATA..."
+    shown: ClassVar[str] = "DATA"
 
     data: tuple[str, ...] = ()
     validation_data: tuple[str, ...] = Field((), description="files for validation instead of a part of DATA")
