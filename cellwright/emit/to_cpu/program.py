@@ -69,7 +69,7 @@ class Program:
                 vars(self).pop(name, None)
         self.form = self._form()
         if self.form not in _refusals:
-            late = () if unsupported(self.plan) else self._replaced_too_early()
+            late = self._replaced_too_early() if _late[form] else ()
             again = f"the gradient of {' and '.join(late)} is needed after it has been replaced" if late else None
             _refusals[self.form] = unsupported(self.plan) or again
         self.refusal = _refusals[self.form]
