@@ -149,7 +149,7 @@ class Net(ABC):
         weights = self.model(x, ids, source_lengths=steps, target_lengths=sizes).weights
         level, chosen = self.config.level, ids[:, 0].tolist()[: int(sizes[0])]
         symbols = [to_read(self.lexicon.symbols[i - 1], level) for i in chosen]
-        return [*symbols, "end"], None if weights is None else weights[:, 0].numpy()
+        return [*symbols, "end"], None if weights is None else weights[: len(symbols) + 1, 0].numpy()
 
 
 class PairTask:
