@@ -76,10 +76,13 @@ def test_of_a_caption(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_is_called_step_by_step_is_refused(cli: Cli, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    options = ("--attention", "bahdanau", "--out", run, *SMALL)
-    assert cli("train", "caption", *pictures(tmp_path), *options).code == 0
-    refused(cli("inspect", "gradients", run), "--attention bahdanau", "one call over all steps")
+    """That of several layers with Bahdanau's attention; a single layer is one call."""
+    data = pictures(tmp_path)
+    for layers, run in ((1, tmp_path / "one"), (2, tmp_path / "two")):
+        options = ("--attention", "bahdanau", "--layers", layers, "--out", run, *SMALL)
+        assert cli("train", "caption", *data, *options).code == 0
+    assert "h_l0" in cli("inspect", "gradients", tmp_path / "one").out
+    refused(cli("inspect", "gradients", tmp_path / "two"), "--attention bahdanau", "one call over all steps")
 
 
 def test_of_music(cli: Cli, tmp_path: Path) -> None:
