@@ -151,9 +151,9 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
                 raise DataError(f"{path}: the array {name!r} is {list(shape)}, expected images with 1, 3 or 4 channels")
             if keys is not None and len(keys) != shape[0]:
                 raise DataError(f"{path} has {len(keys)} names in `keys` and {shape[0]} images; give each one name")
-            if twice := next((key for key, n in Counter(keys).items() if n > 1), None):
+            if twice := next((str(key) for key, n in Counter(keys).items() if n > 1), None):
                 raise DataError(
-                    f"{path} has the name {str(twice)!r} twice in `keys`; give every image a name of its own"
+                    f"{path} has the name {twice!r} twice in `keys`; give every image a name of its own"
                 )
             with archive.open(f"{name}.npy") as file:
                 _skip_header(file)
