@@ -16,7 +16,7 @@ demo: .venv/run.stamp
 	@.venv/bin/python examples/demo.py $(RUN)
 
 test: .venv/test.stamp
-	.venv/bin/python -m pytest -q -n auto
+	.venv/bin/python -m pytest -q -n auto --dist worksteal
 
 # GRID='-k ugrnn' takes the points of one cell.
 grid: .venv/test.stamp

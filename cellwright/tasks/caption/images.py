@@ -152,9 +152,7 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
             if keys is not None and len(keys) != shape[0]:
                 raise DataError(f"{path} has {len(keys)} names in `keys` and {shape[0]} images; give each one name")
             if twice := next((str(key) for key, n in Counter(keys).items() if n > 1), None):
-                raise DataError(
-                    f"{path} has the name {twice!r} twice in `keys`; give every image a name of its own"
-                )
+                raise DataError(f"{path} has the name {twice!r} twice in `keys`; give every image a name of its own")
             with archive.open(f"{name}.npy") as file:
                 _skip_header(file)
                 for n in range(shape[0]):
