@@ -112,3 +112,41 @@ class TrainConfig(BaseModel):
         return self.changed(
             **{name: tuple(str(Path(path).absolute()) for path in getattr(self, name)) for name in self.paths}
         )
+
+
+class EpochsConfig(TrainConfig):
+    """A training over a number of sequences, which are seen several times."""
+
+    fewest: ClassVar[int] = 400  # steps, however few sequences there are
+    looks: ClassVar[int] = 40  # evaluations, if they are not once per epoch
+
+    epochs: PositiveInt = Field(20, description="how often every sequence is seen; at least 400 steps")
+    steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
+    eval_every: PositiveInt | None = Field(
+        None, description="steps between evaluations; else once per epoch or 40 in all"
+    )
+
+    def scheduled(self, batches: int, per_epoch: int = 1) -> "Self":
+        """With steps and evaluations, from the batches of an epoch and the evaluations in it."""
+        steps = self.steps or max(self.epochs * batches, self.fewest)
+        every = self.eval_every or min(steps, max(-(-batches // per_epoch), steps // self.looks))
+        return self.changed(steps=steps, eval_every=every)
+
+
+class PartsConfig(EpochsConfig):
+    """Files, of which some, or parts of them, are for validation and test."""
+
+    paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
+    shown: ClassVar[str] = "DATA"
+
+    data: tuple[str, ...] = ()
+    validation_data: tuple[str, ...] = Field((), description="files for validation instead of a part of DATA")
+    test_data: tuple[str, ...] = Field((), description="files for the test at the end")
+    validation: Part = Field(0.1, description="part of DATA for validation, drawn by chance")
+    test: Part = Field(0.0, description="part of DATA for the test at the end, drawn by chance")
+
+    @model_validator(mode="after")
+    def _parts(self) -> "Self":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"--validation {self.validation} and --test {self.test} leave no data for training")
+        return self

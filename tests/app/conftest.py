@@ -1,15 +1,25 @@
+import io
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from cellwright.app.cli import main
+from cellwright.app.runs import resume
+from cellwright.app.runs import start as begin
+from cellwright.tasks.settings import TrainConfig
+from cellwright.train.progress import Lines
+from cellwright.train.run import Run
 
 TEXT = "".join(f"def f{i}(x):\n    return x + {i}  # ä{'ö' * (i % 3)}😀\n" for i in range(120))
 SMALL = ["--hidden", "8", "--layers", "2", "--batch", "4", "--chunk", "10", "--steps", "30", "--eval-every", "10"]
@@ -92,3 +102,49 @@ def byte_run(tmp_path: Path, _byte_run: Path) -> Path:
 def start() -> Callable[..., "subprocess.Popen[bytes]"]:
     """`start("train", ...)`: a command in a process of its own."""
     return process
+
+
+class Stop(Lines):
+    """Presses Ctrl-C at a step."""
+
+    def __init__(self, at: int = -1) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self._at = at
+
+    def update(self, done: int, status: Callable[[], str]) -> None:
+        super().update(done, status)
+        if done == self._at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds" and "per_second" not in k} for line in lines]
+
+
+def assert_resumes_exactly(config: TrainConfig, folder: Path, *steps: int) -> None:
+    """A training that is stopped after each of `steps`, and resumed, has the losses and weights of one that is not."""
+    whole, parts = folder / "whole", folder / "parts"
+    assert begin(config, whole, Stop())
+    first, *later = steps
+    assert not begin(config, parts, Stop(first))
+    for step in later:
+        assert not resume(parts, None, Stop(step))
+    assert resume(parts, None, Stop())
+    assert metrics(parts) == metrics(whole)
+    for which in ("best", "last"):
+        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))  # type: ignore[arg-type]
+        assert left.keys() == right.keys()
+        assert all(t.equal(right[name]) for name, t in left.items())
+
+
+def refused(result: Result, *words: str) -> None:
+    """One sentence with these words, and exit code 2."""
+    assert result.code == 2, result
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert [word for word in words if word not in result.err] == [], result.err
+
+
+def last_line(result: Result, word: str) -> str:
+    return [line for line in result.out.splitlines() if line.startswith(word)][-1]

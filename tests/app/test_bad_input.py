@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SMALL, TEXT, Result
+from .conftest import SMALL, TEXT, Result, refused
 
 Cli = Callable[..., Result]
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.code == 2, result
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    assert "Traceback" not in result.err
-    missing = [word for word in words if word not in result.err]
-    assert not missing, f"{missing} not in {result.err}"
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

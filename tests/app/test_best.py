@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 
 from cellwright import Classifier
-from cellwright.app.runs import resume, start
 from cellwright.tasks.classify.config import ClassifyConfig
 from cellwright.tasks.sequences.scores import there
-from cellwright.train.run import Run
 
-from .conftest import Result
+from .conftest import Result, assert_resumes_exactly, refused
 from .test_forecast import hourly
-from .test_labels import Stop, conll, frames, metrics, refused, sentences, table, texts
+from .test_labels import conll, frames, sentences, table, texts
 from .test_music import scales
 from .test_sequences import numbers, pictures
 from .test_sequences import table as pairs
@@ -105,14 +103,8 @@ def test_it_is_in_the_settings_and_goes_on_exactly(cli: Cli, tmp_path: Path) -> 
     data = table(tmp_path / "a.csv", texts(80))
     common = {"data": (str(data),), "hidden": 6, "steps": 30, "eval_every": 5, "lr": 0.02, "best": "accuracy"}
     config = ClassifyConfig.checked(common)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(13))
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    left, right = (Run.open(path).load("best") for path in (parts, whole))
-    assert left[1] == right[1] and all(t.equal(right[0][name]) for name, t in left[0].items())
-    refused(cli("train", "classify", "--resume", parts, "--best", "loss"), "--best", "keeps its settings")
+    assert_resumes_exactly(config, tmp_path, 13)
+    refused(cli("train", "classify", "--resume", tmp_path / "parts", "--best", "loss"), "--best", "keeps its settings")
 
 
 def test_it_needs_what_measures(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

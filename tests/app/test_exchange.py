@@ -15,7 +15,7 @@ from cellwright import GRU, LSTM, RNN, Recurrent, convert
 from cellwright.app.exchange import EXPORTS, IMPORTS
 from cellwright.app.runs import load
 
-from .conftest import SMALL, Result
+from .conftest import SMALL, Result, refused
 
 Cli = Callable[..., Result]
 
@@ -32,14 +32,6 @@ LAYERS = {
     "tf1": ["rnn"],
     "flax": ["layer_0", "layer_1"],
 }
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.code == 2, result
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    missing = [word for word in words if word not in result.err]
-    assert not missing, f"{missing} not in {result.err}"
 
 
 def rebuilt(result: Result) -> Recurrent:

@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 
 from cellwright import Forecaster, InputError, RunError, Tagger
-from cellwright.app.runs import resume, start
 from cellwright.tasks.forecast.config import ForecastConfig
-from cellwright.train.run import Run
 
-from .conftest import Result
-from .test_labels import Stop, last_line, metrics, refused
+from .conftest import Result, assert_resumes_exactly, last_line, refused
 
 Cli = Callable[..., Result]
 SMALL: dict[str, Any] = {"hidden": 8, "steps": 30, "eval_every": 10, "horizon": 6, "season": 4, "window": 10}
@@ -152,16 +149,7 @@ def test_a_resumed_training_is_the_same_bit_for_bit(tmp_path: Path, more: dict[s
     ]
     file.write_text("\n".join(["time,x,y,k,z", *rows]) + "\n")
     config = ForecastConfig(**SMALL | {"steps": 45, "eval_every": 12, "batch": 4}, data=(str(file),), **more)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(17))
-    assert not resume(parts, None, Stop(30))
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    for which in ("best", "last"):
-        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
-        assert left.keys() == right.keys()
-        assert all(t.equal(right[name]) for name, t in left.items())
+    assert_resumes_exactly(config, tmp_path, 17, 30)
 
 
 HOURS = [f"2024-01-01 {h:02}:00,{h}" for h in range(24)]

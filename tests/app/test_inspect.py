@@ -14,8 +14,7 @@ from cellwright.nn import gradient_norms
 from cellwright.tasks.data.parts import VALIDATION
 from cellwright.tasks.music.rolls import VALIDATION as MUSIC
 
-from .conftest import Result
-from .test_labels import refused
+from .conftest import Result, refused
 from .test_music import scales
 from .test_probe import columns
 from .test_sequences import numbers, pictures, table

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import random
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cellwright.app.runs import load, resume, start
+from cellwright.app.runs import load, start
 from cellwright.tasks.classify.config import ClassifyConfig
 from cellwright.tasks.settings import TrainConfig
 from cellwright.tasks.tag.config import TagConfig
 from cellwright.train.progress import Lines
 from cellwright.train.run import Run
 
-from .conftest import Result
+from .conftest import Result, assert_resumes_exactly, last_line, refused
 
 Cli = Callable[..., Result]
 
@@ -67,10 +66,6 @@ def frames(path: Path, count: int, seed: int = 0) -> Path:
     x = np.random.default_rng(seed).normal(size=(count, 2))
     rows = [(f"{a:.4f}", f"{b:.4f}", "up" if t and x[t - 1, 0] > 0 else "down") for t, (a, b) in enumerate(x)]
     return table(path, rows, ("x", "noise", "state"))
-
-
-def last_line(result: Result, word: str) -> str:
-    return [line for line in result.out.splitlines() if line.startswith(word)][-1]
 
 
 def test_classify_texts(cli: Cli, tmp_path: Path) -> None:
@@ -177,24 +172,6 @@ def test_tag_frames(cli: Cli, tmp_path: Path) -> None:
     assert [(r["row"], r["label"]) for r in said] == [("2", "down"), ("3", "up"), ("4", "down")]
 
 
-class Stop(Lines):
-    """Presses Ctrl-C at a step."""
-
-    def __init__(self, at: int = -1) -> None:
-        super().__init__(Console(file=io.StringIO()))
-        self._at = at
-
-    def update(self, done: int, status: Callable[[], str]) -> None:
-        super().update(done, status)
-        if done == self._at:
-            signal.raise_signal(signal.SIGINT)
-
-
-def metrics(run: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds" and "per_second" not in k} for line in lines]
-
-
 @pytest.mark.parametrize("kind", ["texts", "words", "frames"])
 def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:
     common: dict[str, Any] = {"hidden": 6, "layers": 2, "batch": 4, "steps": 45, "eval_every": 12, "dropout": 0.3}
@@ -206,23 +183,7 @@ def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -
         config = TagConfig(**common, data=(str(conll(tmp_path / "a.conll", sentences(30))),), characters=5)
     else:
         config = TagConfig(**common, data=(str(frames(tmp_path / "a.csv", 300)),), window=20)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(17))  # in the middle of an epoch
-    assert not resume(parts, None, Stop(30))
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    for which in ("best", "last"):
-        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
-        assert left.keys() == right.keys()
-        assert all(t.equal(right[name]) for name, t in left.items())
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.code == 2, result
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    assert [word for word in words if word not in result.err] == [], result.err
+    assert_resumes_exactly(config, tmp_path, 17, 30)
 
 
 SERIES = ("--series", "2", "--label", "label")

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellwright.app.runs import resume, start
+from cellwright.app.runs import start
 from cellwright.tasks.music.config import MusicConfig
-from cellwright.train.run import Run
 
-from .conftest import Result
-from .test_labels import Stop, last_line, metrics, refused
+from .conftest import Result, Stop, assert_resumes_exactly, last_line, refused
 
 Cli = Callable[..., Result]
 needs_mido = pytest.mark.skipif(find_spec("mido") is None, reason="mido is not here: pip install 'cellwright[music]'")
@@ -127,15 +125,7 @@ def test_a_resumed_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     common: dict[str, Any] = {"hidden": 6, "layers": 2, "batch": 4, "steps": 45, "eval_every": 12, "window": 5}
     rates = {"dropout": 0.3, "input_dropout": 0.1, "recurrent_dropout": 0.2, "transpose": 3}
     config = MusicConfig(data=(str(scales(tmp_path / "a.json", 20)),), classes=True, test=0.1, **common, **rates)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(17))  # in the middle of an epoch
-    assert not resume(parts, None, Stop(30))
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    for which in ("best", "last"):
-        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
-        assert all(t.equal(right[name]) for name, t in left.items())
+    assert_resumes_exactly(config, tmp_path, 17, 30)
 
 
 HEAD = b"MThd" + struct.pack(">IHHH", 6, 1, 1, 96)

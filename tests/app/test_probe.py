@@ -1,6 +1,5 @@
 """`train probe` and `inspect gradients` from the command line."""
 
-import json
 import re
 import signal
 from collections.abc import Callable
@@ -13,15 +12,10 @@ from cellwright.app.runs import load
 from cellwright.nn import gradient_norms
 from cellwright.train.run import Run
 
-from .conftest import Result
+from .conftest import Result, metrics
 
 Cli = Callable[..., Result]
 SMALL = ("--hidden", 8, "--batch", 8, "--steps", 30, "--eval-every", 10)
-
-
-def metrics(run: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.endswith(("seconds", "per_second"))} for line in lines]
 
 
 def columns(out: str) -> dict[str, dict[int, float]]:

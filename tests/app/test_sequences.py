@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellwright.app.runs import load, resume, start
+from cellwright.app.runs import load, start
 from cellwright.tasks.caption.config import CaptionConfig
 from cellwright.tasks.settings import TrainConfig
 from cellwright.tasks.translate.config import TranslateConfig
 from cellwright.train.run import Run
 
-from .conftest import Result
-from .test_labels import Stop, metrics, refused
+from .conftest import Result, Stop, assert_resumes_exactly, refused
 
 Cli = Callable[..., Result]
 DIGITS = ["zero", "one", "two", "three", "four", "five"]
@@ -211,15 +210,7 @@ def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -
         more: dict[str, Any] = {"attention": "bahdanau", "layers": 2} if kind == "words" else {"level": "char"}
         more = {"level": "bpe", "best": "exact"} if kind == "pieces" else more
         config = TranslateConfig(**common, data=data, smoothing=0.1, **more)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(17))  # in the middle of an epoch
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    for which in ("best", "last"):
-        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
-        assert left.keys() == right.keys()
-        assert all(t.equal(right[name]) for name, t in left.items())
+    assert_resumes_exactly(config, tmp_path, 17)
 
 
 def test_words_of_the_validation_part_are_not_known(cli: Cli, tmp_path: Path) -> None:

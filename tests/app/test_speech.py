@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellwright.app.runs import resume, start
 from cellwright.tasks.speech.config import SpeechConfig
-from cellwright.train.run import Run
 
-from .conftest import Result
-from .test_labels import Stop, metrics, refused
+from .conftest import Result, assert_resumes_exactly, refused
 
 soundfile = pytest.importorskip("soundfile", reason="sound is read by soundfile; pip install 'cellwright[speech]'")
 pytest.importorskip("soxr", reason="other rates need soxr; pip install 'cellwright[speech]'")
@@ -164,15 +161,7 @@ def test_a_resumed_training_is_the_same_bit_for_bit(level: Any, data: Path, tmp_
         data=(str(place),), level=level, hidden=6, batch=4, mels=8, steps=30, eval_every=12, dropout=0.3,
         speed=0.2, shift=3, gain=6.0, noise=20.0, masks=2, deltas=True, stack=2, pool="attention",
     )  # fmt: skip
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(7))
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    for which in ("best", "last"):
-        left, right = (Run.open(path).load(which)[0] for path in (parts, whole))
-        assert left.keys() == right.keys()
-        assert all(t.equal(right[name]) for name, t in left.items())
+    assert_resumes_exactly(config, tmp_path, 7)
 
 
 def tsv(rows: str) -> Callable[[Path], Path]:

@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cellwright.app.runs import load, resume, start
+from cellwright.app.runs import load, start
 from cellwright.tasks.charlm.config import CharLMConfig
-from cellwright.train.run import Run
 
-from .conftest import Result
-from .test_labels import Stop, metrics, refused
+from .conftest import Result, Stop, assert_resumes_exactly, refused
 
 Cli = Callable[..., Result]
 COMMON = {"hidden": 10, "layers": 1, "batch": 4, "chunk": 8, "steps": 30, "eval_every": 10, "sample_length": 5}
@@ -67,13 +65,7 @@ def test_the_whole_way(cli: Cli, book: Path, tmp_path: Path, level: str) -> None
 @pytest.mark.parametrize("level", ["word", "bpe"])
 def test_a_resumed_training_is_the_same_bit_for_bit(book: Path, tmp_path: Path, level: str) -> None:
     config = CharLMConfig.checked({**COMMON, "texts": (str(book),), "level": level, "dropout": 0.3})
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(config, whole, Stop())
-    assert not start(config, parts, Stop(13))
-    assert resume(parts, None, Stop())
-    assert metrics(parts) == metrics(whole)
-    left, right = (Run.open(path).load("last")[0] for path in (parts, whole))
-    assert all(t.equal(right[name]) for name, t in left.items())
+    assert_resumes_exactly(config, tmp_path, 13)
 
 
 def test_symbols_come_from_the_training_text_only(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import codecs
 import heapq
 import json
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, pairwise
@@ -34,7 +35,27 @@ class _Known(dict[str, int]):
         return 0
 
 
-class Words:
+class _Tokens(ABC):
+    """What is cut out of texts, and numbered."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
+        """The ids of a text that comes in pieces, some at a time."""
+
+    @property
+    def dtype(self) -> Any:
+        """The smallest one for its ids."""
+        return smallest(len(self))
+
+    def encode(self, text: str, what: str = "the text") -> NDArray[Any]:
+        """The ids of a text, [N]; bytes of a command line that are not UTF-8 stay what they are."""
+        return joined(self.encoded((text,), what), self.dtype)
+
+
+class Words(_Tokens):
     """Words, punctuation and white space; what is not known is <unk>, id 0.
 
     `tokens`: the known ones. `start`: the id that a text without a prompt begins after.
@@ -59,15 +80,6 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    @property
-    def dtype(self) -> Any:
-        """The smallest one for its ids."""
-        return smallest(len(self))
-
-    def encode(self, text: str, what: str = "the text") -> NDArray[Any]:
-        """The ids of a text, [N]."""
-        return joined(self.encoded((text,), what), self.dtype)
 
     def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
         """The ids of a text that comes in pieces, some at a time."""
@@ -95,7 +107,7 @@ class Words:
         return {"level": self.level, "tokens": self.tokens[1:], "start": self.start}
 
 
-class BytePairs:
+class BytePairs(_Tokens):
     """The 256 bytes, and pairs of symbols that stand side by side often (Sennrich et al. 2016, on bytes).
 
     `merges`: the k-th pair is symbol 256 + k. Every text can be written, and no merge goes over the end of a word.
@@ -136,15 +148,6 @@ class BytePairs:
 
     def __len__(self) -> int:
         return len(self.pieces)
-
-    @property
-    def dtype(self) -> Any:
-        """The smallest one for its ids."""
-        return smallest(len(self))
-
-    def encode(self, text: str, what: str = "the text") -> NDArray[Any]:
-        """The ids of a text, [N]; bytes of a command line that are not UTF-8 stay what they are."""
-        return joined(self.encoded((text,), what), self.dtype)
 
     def encoded(self, pieces: Iterable[str], what: str = "the text") -> Iterator[NDArray[Any]]:
         """The ids of a text that comes in pieces, some at a time."""

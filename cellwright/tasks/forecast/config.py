@@ -4,13 +4,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-from ..settings import TrainConfig
+from ..settings import EpochsConfig
 
 Share = Annotated[FiniteFloat, Field(ge=0)]
 Quantile = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 
 
-class ForecastConfig(TrainConfig):
+class ForecastConfig(EpochsConfig):
     """Everything that decides a run of `cellwright train forecast`, next to the data."""
 
     task: ClassVar[str] = "forecast"
@@ -50,7 +50,6 @@ class ForecastConfig(TrainConfig):
 
     batch: PositiveInt = Field(32, description="windows per step")
     epochs: PositiveInt = Field(20, description="how often every window is seen; at least 400 steps")
-    steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
     eval_every: PositiveInt | None = Field(
         None, description="steps between evaluations; else twice per epoch or 40 in all"
     )

@@ -22,8 +22,6 @@ from .pictures import Shown, draw
 from .reader import read
 from .windows import Knowledge, Windows, learned, parts
 
-_FEWEST = 400  # steps of a training, however few data there are
-_LOOKS = 40  # evaluations in a training at most, unless they are asked for
 _DEFAULT = 10  # steps to forecast where nothing is known of seasons
 
 
@@ -54,10 +52,8 @@ class ForecastJob(Job):
         windows = int(np.maximum(where[1] - where[0] - before - horizon + 1, 0).sum())
         if not windows:  # before there is a net of an absurd size
             raise too_short(config, data.history, where, "training", before, horizon)
-        batches = -(-windows // config.batch)
-        steps = config.steps or max(config.epochs * batches, _FEWEST)
-        every = config.eval_every or min(steps, max(-(-batches // 2), steps // _LOOKS))
-        return config.changed(season=season, horizon=horizon, window=window, steps=steps, eval_every=every)
+        config = config.changed(season=season, horizon=horizon, window=window)
+        return config.scheduled(-(-windows // config.batch), per_epoch=2)
 
     def learn(self, config: ForecastConfig, data: Frames) -> dict[str, Any]:
         """Columns, steps, statistics and the cells."""

@@ -23,8 +23,6 @@ from .dataset import Dataset, Encoding, Example
 from .net import Front, LabelNet, LabelTask, Net
 
 EMBED = 100  # numbers per word
-_FEWEST = 400  # steps of a training, however few data there are
-_LOOKS = 40  # evaluations in a training, if they are not once per epoch
 _BLOCK = 2**17  # steps that are read before they are predicted
 
 
@@ -108,9 +106,7 @@ class LabelJob(Job):
 
     def settle(self, config: Any, data: Dataset) -> Any:
         """Steps and evaluations from epochs."""
-        batches = -(-len(data.part(TRAINING)) // config.batch)
-        steps = config.steps or max(config.epochs * batches, _FEWEST)
-        return config.changed(steps=steps, eval_every=config.eval_every or min(steps, max(batches, steps // _LOOKS)))
+        return config.scheduled(-(-len(data.part(TRAINING)) // config.batch))
 
     def learn(self, config: Any, data: Dataset) -> dict[str, Any]:
         """The encoding and the cells."""

@@ -2,28 +2,24 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
-from ..settings import Part, TrainConfig
+from ..settings import Part, PartsConfig
 
 
-class MusicConfig(TrainConfig):
+class MusicConfig(PartsConfig):
     """Everything that decides a run of `cellwright train music`, next to the data."""
 
     task: ClassVar[str] = "music"
     about: ClassVar[str] = "Train a model of piano rolls: which of 88 keys are down at the next step."
-    paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
-    shown: ClassVar[str] = "DATA"
     explained: ClassVar[str] = (
         "MIDI files or folders of them; .npy or .npz with piano rolls [T, 88]; .json with lists of pitches per step; "
         ".mat with traindata, validdata, testdata"
     )
 
-    data: tuple[str, ...] = ()
-    validation_data: tuple[str, ...] = Field((), description="files for validation instead of a part of DATA")
-    test_data: tuple[str, ...] = Field((), description="files for the test at the end")
+    looks: ClassVar[int] = 100
+
     validation: Part = Field(0.1, description="part of DATA for validation, drawn by chance where files name no parts")
-    test: Part = Field(0.0, description="part of DATA for the test at the end, drawn by chance")
     step: Literal["1/4", "1/8", "1/16", "1/32"] = Field("1/8", description="a step of MIDI files, in whole notes")
     outside: Literal["refuse", "drop"] = Field("refuse", description="what becomes of notes outside the 88 keys")
     classes: bool = Field(False, description="tunes have a class: their folder in DATA, or their name in a .json file")
@@ -37,14 +33,7 @@ class MusicConfig(TrainConfig):
     lr: Annotated[FiniteFloat, Field(gt=0)] = Field(5e-3, description="learning rate of Adam")
     batch: PositiveInt = Field(8, description="sequences per step")
     epochs: PositiveInt = Field(100, description="how often every sequence is seen; at least 400 steps")
-    steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
     eval_every: PositiveInt | None = Field(
         None, description="steps between evaluations; else once per epoch or 100 in all"
     )
     patience: NonNegativeInt = Field(15, description="stop after so many evaluations without improvement; 0: do not")
-
-    @model_validator(mode="after")
-    def _parts(self) -> "MusicConfig":
-        if self.validation + self.test >= 1:
-            raise ValueError(f"--validation {self.validation} and --test {self.test} leave no data for training")
-        return self

@@ -25,8 +25,6 @@ from .net import WITHOUT_FIRST, MusicNet, MusicTask, Net, judge
 from .rolls import TEST, TRAINING, VALIDATION, Rolls
 from .write import LENGTH, check, compose, lines
 
-_FEWEST = 400  # steps of a training, however few data there are
-_LOOKS = 100  # evaluations in a training, if they are not once per epoch
 _SHOWN = 64  # steps of a picture
 _PARTS = {"train": TRAINING, "validation": VALIDATION, "test": TEST}
 
@@ -78,9 +76,7 @@ class MusicJob(Job):
     def settle(self, config: MusicConfig, data: Rolls) -> MusicConfig:
         """Steps and evaluations from epochs."""
         pieces = len(data.windows(data.part(TRAINING), config.window)[0])
-        batches = -(-pieces // config.batch)
-        steps = config.steps or max(config.epochs * batches, _FEWEST)
-        return config.changed(steps=steps, eval_every=config.eval_every or min(steps, max(batches, steps // _LOOKS)))
+        return config.scheduled(-(-pieces // config.batch))
 
     def learn(self, config: MusicConfig, data: Rolls) -> dict[str, Any]:
         """The classes, how often each key is down, and the cells."""

@@ -1,23 +1,15 @@
 """The settings of the tasks that write a text for what they are given."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-from ..settings import Part, TrainConfig
+from ..settings import Part, PartsConfig
 
 
-class SequencesConfig(TrainConfig):
+class SequencesConfig(PartsConfig):
     """What `translate` and `caption` have in common."""
 
-    paths: ClassVar[tuple[str, ...]] = ("data", "validation_data", "test_data")
-    shown: ClassVar[str] = "DATA"
-
-    data: tuple[str, ...] = ()
-    validation_data: tuple[str, ...] = Field((), description="files for validation instead of a part of DATA")
-    test_data: tuple[str, ...] = Field((), description="files for the test at the end")
-    validation: Part = Field(0.1, description="part of DATA for validation, drawn by chance")
-    test: Part = Field(0.0, description="part of DATA for the test at the end, drawn by chance")
     level: Literal["word", "char", "bpe"] = Field(
         "word", description="what a symbol of a text is; bpe: pieces of words, learned from the training data"
     )
@@ -39,10 +31,6 @@ class SequencesConfig(TrainConfig):
     bleu: Literal["13a", "intl", "char", "zh", "none"] = Field("13a", description="how sacreBLEU cuts words")
     batch: PositiveInt = Field(64, description="pairs per step")
     epochs: PositiveInt = Field(20, description="how often every pair is seen; at least 400 steps")
-    steps: PositiveInt | None = Field(None, description="updates of the weights, instead of --epochs")
-    eval_every: PositiveInt | None = Field(
-        None, description="steps between evaluations; else once per epoch or 40 in all"
-    )
     best: str = Field(
         "loss",
         description="the measure of an evaluation that chooses the weights to keep: loss, bleu, exact, chrf or "
@@ -51,9 +39,7 @@ class SequencesConfig(TrainConfig):
     patience: NonNegativeInt = Field(8, description="stop after so many evaluations without improvement; 0: do not")
 
     @model_validator(mode="after")
-    def _parts(self) -> "SequencesConfig":
-        if self.validation + self.test >= 1:
-            raise ValueError(f"--validation {self.validation} and --test {self.test} leave no data for training")
+    def _vocabulary(self) -> "SequencesConfig":
         if self.vocabulary is not None and self.level != "bpe":
             raise ValueError(f"--vocabulary {self.vocabulary} goes with --level bpe, not {self.level}")
         return self

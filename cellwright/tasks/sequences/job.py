@@ -22,8 +22,6 @@ from .dataset import Batches, Example, Pairs
 from .net import Net, PairTask, Written, decoder_cells, judge, perplexity
 from .scores import ABSENT, there
 
-_FEWEST = 400  # steps of a training, however few data there are
-_LOOKS = 40  # evaluations in a training, if they are not once per epoch
 _BLOCK = 2**15  # symbols or numbers that are read before texts are written for them
 _SHOWN = 3  # examples that an evaluation prints
 AT_LEAST = {"word": 2, "char": 1, "bpe": 1}  # how often a symbol is in the training data, to be known
@@ -83,9 +81,7 @@ class SequencesJob(Job):
 
     def settle(self, config: Any, data: Pairs) -> Any:
         """Steps and evaluations from epochs."""
-        batches = -(-len(data.pairs(TRAINING)) // config.batch)
-        steps = config.steps or max(config.epochs * batches, _FEWEST)
-        return config.changed(steps=steps, eval_every=config.eval_every or min(steps, max(batches, steps // _LOOKS)))
+        return config.scheduled(-(-len(data.pairs(TRAINING)) // config.batch))
 
     def learn(self, config: Any, data: Pairs) -> dict[str, Any]:
         """The symbols and the cells."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-from ..labels.config import PartsConfig
+from ..labels.config import SequenceConfig
 from ..settings import Part
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 
 
-class SpeechConfig(PartsConfig):
+class SpeechConfig(SequenceConfig):
     """Everything that decides a run of `cellwright train speech`, next to the data."""
 
     task: ClassVar[str] = "speech"
