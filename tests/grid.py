@@ -195,8 +195,7 @@ class Point:
                 bidirectional=s.bidirectional,
                 batch_first=s.batch_first,
                 **more,
-                **given.options(self.definition),
-                **options,
+                **given.options(self.definition) | options,
             )
             count = layers * (1 + s.bidirectional)
         if s.reset:
