@@ -151,9 +151,37 @@ def spell(b: Builder, op: str, *args: Any) -> str:
     return b.op(spelling, *args) if isinstance(spelling, str) else spelling(b, *args)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Names of what a look-up reads: keys [B, S, A], values [B, S, M], energy [A, 1] ("": the score is a product), and
+    valid [B, S] of bool ("": everywhere). See `emit.attention.Memory`."""
+
+    keys: str
+    values: str
+    energy: str = ""
+    valid: str = ""
+
+    def look(self, b: Builder, query: str) -> tuple[str, str]:
+        """For a query [B, A] the context [B, M] and the weights [B, S]."""
+        if self.energy:
+            added = b.op("Add", self.keys, b.op("Unsqueeze", query, b.numbers(1)))
+            scores = b.op("MatMul", b.op("Tanh", added), self.energy)
+        else:
+            scores = b.op("MatMul", self.keys, b.op("Unsqueeze", query, b.numbers(2)))
+        scores = b.op("Squeeze", scores, b.numbers(2))
+        if self.valid:  # the lowest number instead of -inf: a row without a valid score would give NaN
+            scores = b.op("Where", self.valid, scores, b.constant(float(np.finfo(b.dtype).min)))
+        weights = b.op("Softmax", scores, axis=1)
+        if self.valid:
+            weights = b.op("Where", self.valid, weights, b.constant(0.0))
+        context = b.op("MatMul", b.op("Unsqueeze", weights, b.numbers(1)), self.values)
+        return b.op("Squeeze", context, b.numbers(1)), weights
+
+
 @dataclass
 class _Step:
-    """Emits nodes of `graph`: `values` holds the names of what is there already, by node."""
+    """Emits nodes of `graph`: `values` holds the names of what is there already, by node; `looked` the weights [B, S]
+    of a look into `memory`."""
 
     b: Builder
     graph: Graph
@@ -162,6 +190,8 @@ class _Step:
     suffix: str
     values: dict[int, str]
     whole: bool  # x holds integers, which stand for one-hot vectors
+    memory: Memory | None = None
+    looked: str = ""
 
     def rows(self, name: str, parts: tuple[str, ...]) -> NDArray[Any]:
         """The rows of some slices of a weight."""
@@ -170,9 +200,11 @@ class _Step:
         return np.concatenate([self.weights[name][a : a + n] for a, n in spans])
 
     def stage(self, stage: Stage) -> None:
-        """A product, then the operations that follow it."""
+        """A product or a look-up, then the operations that follow it."""
         if stage.product:
             self.product(stage.product)
+        if stage.lookup is not None:
+            self.look_up(stage.lookup)
         for i in stage.nodes:
             node = self.graph.nodes[i]
             args: list[Any] = [self.values[a] for a in node.args]
@@ -196,6 +228,14 @@ class _Step:
             names = list(b.many("Split", result, b.numbers(*units), outputs=p.parts, axis=-1))
         self.values.update(zip(p.results, names, strict=True))
 
+    def look_up(self, i: int) -> None:
+        """One look into the memory; the context ends a row of zeros."""
+        b, sizes, node = self.b, self.graph.sizes, self.graph.nodes[i]
+        assert self.memory is not None
+        query = self.row(node.args[0], sizes[self.graph.nodes[node.args[0]].size])
+        context, self.looked = self.memory.look(b, query)
+        self.values[i] = b.op("Pad", context, b.numbers(0, sizes[node.size] - sizes[node.name], 0, 0))
+
     def row(self, i: int, units: int) -> str:
         """A value with all its units, where one number may stand for it."""
         if self.graph.nodes[i].op in ("const", "count"):
@@ -213,7 +253,8 @@ def scan(
     whole: bool = False,
     reverse: bool = False,
     suffix: str = "",
-) -> tuple[str, dict[str, str]]:
+    memory: Memory | None = None,
+) -> tuple[str, dict[str, str], str]:
     """Append a cell over all steps, in one direction.
 
     Args:
@@ -225,16 +266,18 @@ def scan(
         whole: x holds integers.
         reverse: go from the last step to the first.
         suffix: what the weights' names end with.
+        memory: what the equations look into.
 
     Returns:
-        The names of the first state after every step [T, B, units], and of all states after the last one.
+        The names of the first state after every step [T, B, units], of all states after the last one, and of the
+        weights of every look into the memory [T, B, S] ("" without one).
     """
     definition, forward = plan.definition, plan.forward
     graph = definition.graph
     leaves, x = graph.find("input"), graph.find("input")["x"]
     if whole and (x in definition.results.values() or _beside_products(graph, x)):
         inputs, whole = inputs | {"x": one_hot(b, inputs["x"], definition.input_size)}, False
-    step = _Step(b, graph, plan, weights, suffix, {leaves[n]: inputs[n] for n in leaves}, whole)
+    step = _Step(b, graph, plan, weights, suffix, {leaves[n]: inputs[n] for n in leaves}, whole, memory)
     for i, node in enumerate(graph.nodes):
         if node.op in ("const", "count"):
             step.values[i] = b.constant(node.value if node.op == "const" else float(graph.sizes[node.name]))
@@ -258,22 +301,24 @@ def scan(
             if i not in moving:
                 value = b.op("Expand", value, b.op("Shape", before[name]))
             after.append(b.op("Identity", value, hint=f"{name}_after"))
-        after.append(b.op("Identity", after[0]))
+        collected = [f"output{suffix}", *(["weights"] if memory else [])]
+        after += [b.op("Identity", value) for value in (after[0], step.looked)[: len(collected)]]
     units = [graph.sizes[graph.nodes[i].size] for i in carried] or [0 if whole else definition.input_size]
     shapes = {before[n]: definition.state_size(n) for n in before} | dict(zip(now, units, strict=True))
     body = Body(shapes, tuple(after), tuple(nodes))
     names = tuple(f"{name}{suffix}_last" for name in state)
-    order = {"scan_input_directions": [1] * len(now), "scan_output_directions": [1]} if reverse else {}
+    order = {"scan_input_directions": [1] * len(now), "scan_output_directions": [1] * len(collected)} if reverse else {}
     results = b.many(
         "Scan",
         *state.values(),
         *given,
-        outputs=(*names, f"output{suffix}"),
+        outputs=(*names, *collected),
         body=body,
         num_scan_inputs=len(now),
         **order,
     )
-    return results[-1], dict(zip(state, results[:-1], strict=True))
+    output, looked = (*results[len(state) :], "")[:2]
+    return output, dict(zip(state, results, strict=False)), looked
 
 
 def one_hot(b: Builder, ids: str, depth: int) -> str:

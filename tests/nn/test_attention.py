@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellwright import Attentive, Cell, GRUCell, InputError, LSTMCell, OptionError, check_grads, convert, use_target
+from cellwright import Attentive, Cell, GRUCell, InputError, LSTMCell, OptionError, check_grads, use_target
 from cellwright.cells import BY_NAME
 from cellwright.nn.built_in import with_weights
 from tests.rounding import assert_roundings
@@ -256,8 +256,3 @@ def test_the_gradient_of_the_plan(score: str) -> None:
     """With lengths, resets, against time; of the memory too, and of the weights as of the states."""
     report = check_grads(MAKE[score]())
     assert {c.name for c in report.checks} >= {"memory keys", "memory values"}
-
-
-def test_onnx_refuses_it() -> None:
-    with pytest.raises(OptionError, match="got a Attentive to export, expected RNN, LSTM, GRU or Recurrent"):
-        convert.to_onnx(MAKE["dot"](), "never.onnx")

@@ -1,7 +1,7 @@
 """ONNX models of layers, and modules and layers of ONNX models.
 
 operators, equations    ONNX's recurrent operators, and what they compute, as cells
-export                  a layer as a model
+export, attentive       a layer as a model, on what `assembly` has for both
 file                    a model of a stranger, looked at before it is believed
 model, functions        its graph as a module, and what stands around the recurrent nodes
 recurrent, scan/        those nodes as layers
