@@ -100,7 +100,10 @@ def export(run: Path, format_: str, out: Path, which: Which) -> str:
     _check_free(out)
     loaded = load(run, which)
     if loaded.config.task != "charlm":
-        raise OptionError(f"{run} is a run of {loaded.config.task}, expected one of charlm: other tasks have no export")
+        raise OptionError(
+            f"{run} is a run of {loaded.config.task}, expected one of charlm; its weights are in "
+            f"{run / which}.safetensors, and cellwright.convert has a function for each layer"
+        )
     data = EXPORTS[format_](loaded.net.model)
     files.write(out, data)
     return f"{out} has the {which} weights of {run} for {format_} ({len(data):,} bytes)"
