@@ -120,7 +120,7 @@ SITUATIONS = {
 def refusal(form: str, wrapper: str) -> str | None:
     """What the OptionError says of a cell that cannot have a wrapper."""
     if wrapper == "weight drop" and "weight_hh" not in matrices(definition(form, H)):
-        return "got weight drop for 'weight_hh' of .*, expected some of: weight_ih"  # its states enter no product
+        return "got weight drop for .*, which has no recurrent matrix; expected some of: weight_ih"
     return None
 
 

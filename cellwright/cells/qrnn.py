@@ -33,8 +33,12 @@ class QRNN(Equations):
     @property
     def states(self) -> list[str]:
         """h, c, and for each gate what earlier inputs give to the steps to come."""
-        back = [f"{gate}_{k}" for k in range(1, self.window) for gate in _GATES[self.pooling].split()]
-        return ["h", *(["c"] if self.pooling != "f" else []), *back]
+        return ["h", *(["c"] if self.pooling != "f" else []), *self.auxiliary.split()]
+
+    @property
+    def auxiliary(self) -> str:
+        """What earlier inputs give to the steps to come, by gate."""
+        return " ".join(f"{gate}_{k}" for k in range(1, self.window) for gate in _GATES[self.pooling].split())
 
     def step(self, x: Any, h: Any, *others: Any) -> Any:
         """One step: the output, the next cell state, and what this input gives to later steps."""

@@ -28,6 +28,7 @@ class SLSTM(Equations):
     """
 
     states = "h c n m"
+    auxiliary = "c n m"  # h is what the first two say together, and m is the scale of both
     heads = 1
     exp_forget = False
     forget_bias = 0.0

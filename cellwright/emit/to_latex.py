@@ -3,7 +3,7 @@
 import re
 from typing import ClassVar
 
-from ..lang.cell import Definition
+from ..lang.definition import Definition
 from ..lang.show import ATOM, SUM, TERM, Writer
 from ..lang.trace import letter
 

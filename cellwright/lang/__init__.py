@@ -1,6 +1,7 @@
 """From equations to a plan: `trace -> graph -> check -> grad -> plan`. Knows no target and imports no torch."""
 
-from .cell import Definition, Equations
+from .cell import Equations
+from .definition import Definition
 from .functions import ACTIVATIONS
 from .graph import Graph, Node, Param, check
 from .masks import with_reset, with_valid

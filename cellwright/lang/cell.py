@@ -1,123 +1,18 @@
-"""A cell as its equations: the class that authors derive from, and the definition that tracing makes of it."""
+"""A cell as its equations: the class that authors derive from, and how these are traced."""
 
 import inspect
 import threading
 import traceback
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ..errors import CellError, CellwrightError, OptionError
+from .definition import Definition
 from .functions import ACTIVATIONS
-from .graph import LEAVES, ONE, Graph, Node, Param, check, check_cell, check_initial, check_types, same_values
+from .graph import LEAVES, ONE, Graph, Node, Param
 from .trace import Group, Symbol, Tracer, standardised, watch
 
 _RESERVED = ("input_size", "hidden_size", "with_bias", "bias", "linear", "scale", "norm", "step", "options", "check")
 _tracing = threading.RLock()  # a step may make another cell
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Definition:
-    """The traced equations of a cell, as plain data: what every target and layer works from.
-
-    `states` maps each state to the name of its size, `results` to the node of its next value; the first state is the
-    output. `params` are in the order in which a layer registers them. `initial` names the weights that are the state
-    before the first step, by state; others begin with zero. `keeps` has the gates that decide how long is remembered: 1
-    where a gate at 1 keeps what was, -1 where it lets in what is new.
-    """
-
-    name: str
-    options: dict[str, Any]
-    states: dict[str, str]
-    results: dict[str, int]
-    params: dict[str, Param]
-    graph: Graph = field(repr=False)
-    initial: dict[str, str] = field(default_factory=dict)
-    keeps: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check(self.graph, self.params, self.results.values())
-        check_initial(self.params, self.states, self.initial)
-        check_cell(self.graph, self.params, self.states, self.results)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The number of units of each size."""
-        return self.graph.sizes
-
-    @property
-    def input_size(self) -> int:
-        """I, the number of features of one input."""
-        return self.sizes["input_size"]
-
-    @property
-    def output_size(self) -> int:
-        """The number of units of the output, which is the first state."""
-        return self.state_size(next(iter(self.states)))
-
-    def state_size(self, state: str) -> int:
-        """The number of units of one state."""
-        return self.sizes[self.states[state]]
-
-    @property
-    def masks(self) -> tuple[str, ...]:
-        """The inputs besides x, in the order in which rewrites have added them. No gradient flows to them."""
-        return tuple(name for name in self.graph.find("input") if name != "x")
-
-    def names(self) -> dict[int, str]:
-        """The values within a step that the author has named, by node; a state's name means its next value."""
-        return {i: name for i, name in self.graph.labels.items() if name not in self.states}
-
-    def same_equations(self, other: "Definition") -> bool:
-        """Whether two cells have the same weights and compute the same from them, whatever the names of their values
-        and the order in which they are written down."""
-        forms = [
-            ([(p.name, [*p.slices.items()], p.source, p.heads) for p in d.params.values()], [*d.states.items()])
-            for d in (self, other)
-        ]
-        values = same_values(self.graph, self.results.values(), other.graph, other.results.values())
-        return forms[0] == forms[1] and values
-
-    def to_json(self) -> dict[str, Any]:
-        """The definition as JSON values; `from_json` reads it back."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "options": self.options,
-            "sizes": {k: v for k, v in self.sizes.items() if k != ONE},
-            "states": self.states,
-            "results": self.results,
-            "params": [
-                {"name": p.name, "slices": p.slices, "source": p.source, "starts": p.starts, "random": p.random}
-                | ({"heads": p.heads} if p.heads > 1 else {})
-                for p in self.params.values()
-            ],
-            "nodes": [[n.op, list(n.args), n.size, n.name, n.part, n.bias, n.value] for n in self.graph.nodes],
-            "labels": {str(k): v for k, v in self.graph.labels.items()},
-            "initial": self.initial,
-            "keeps": self.keeps,
-        }
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Definition":
-        """Read what `to_json` gave; CellError if it is anything else. Nothing is executed."""
-        try:
-            if data["format"] != FORMAT:
-                raise CellError(f"the definition has format {data['format']!r}, this version reads {FORMAT}")
-            nodes = [Node(op, tuple(args), *rest) for op, args, *rest in data["nodes"]]
-            labels = {int(k): v for k, v in data["labels"].items()}
-            params = {p["name"]: Param(**p) for p in data["params"]}
-            graph = Graph(dict(data["sizes"]) | {ONE: 1}, nodes, labels)
-            name, options, states, results = (data[k] for k in ("name", "options", "states", "results"))
-            initial, keeps = dict(data.get("initial", {})), dict(data.get("keeps", {}))
-            if not isinstance(name, str) or not isinstance(options, dict) or not isinstance(states, dict):
-                raise TypeError(f"name {name!r}, options {options!r}, states {states!r}")
-            if not all(isinstance(gate, str) and sign in (-1, 1) for gate, sign in keeps.items()):
-                raise ValueError(f"keeps {keeps!r}")
-            check_types(graph, params, results)
-            return cls(name, options, states, results, params, graph, initial, keeps)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise CellError(f"got a damaged definition of a cell ({error!r}), expected what to_json() wrote") from error
 
 
 class Equations:
@@ -128,7 +23,8 @@ class Equations:
     default: `peephole = False`; one named `...activation` takes the names in `ACTIVATIONS`. `step(self, x, *states)`
     returns the next states; the first is the output. It runs once, on symbols: `if`s on options are resolved then.
     `keeps` names gates with a bias that decide how long is remembered, for `chrono_initialise`: "f -i" says that f at 1
-    keeps what was, and that i at 1 lets in what is new.
+    keeps what was, and that i at 1 lets in what is new. `auxiliary` names states that are no values by themselves, such
+    as a normaliser: wrappers that are for all states leave them as they are.
 
     Args:
         input_size: I, features of one input.
@@ -140,6 +36,7 @@ class Equations:
 
     states: ClassVar[Any] = "h"
     keeps: ClassVar[str] = ""
+    auxiliary: ClassVar[Any] = ""
     _tracer: Tracer | None = None
     _definition: Definition | None = None
 
@@ -167,7 +64,7 @@ class Equations:
             if issubclass(base, Equations) and base is not Equations:
                 for name, value in vars(base).items():
                     plain = isinstance(value, (bool, int, float, str))
-                    if plain and not name.startswith("_") and name not in ("states", "keeps"):
+                    if plain and not name.startswith("_") and name not in ("states", "keeps", "auxiliary"):
                         if name in _RESERVED:
                             raise OptionError(f"{base.__name__} has an option {name!r}; every cell has that: rename it")
                         found[name] = value
@@ -303,7 +200,10 @@ class Equations:
         results = _results(kind, tracer.graph, states, returned)
         graph, results = prune(tracer.graph, variables, results)
         keeps = {name.removeprefix("-"): -1 if name[0] == "-" else 1 for name in self.keeps.split()}
-        return Definition(kind, self.options, states, results, _ordered(tracer.params), graph, keeps=keeps)
+        params, auxiliary = _ordered(tracer.params), tuple(self.auxiliary.split())
+        if wrong := set(auxiliary) - set(list(states)[1:]):
+            raise CellError(f"{kind} got auxiliary={self.auxiliary!r}: {min(wrong)!r} is no state behind the output")
+        return Definition(kind, self.options, states, results, params, graph, keeps=keeps, auxiliary=auxiliary)
 
 
 def positive(name: str, value: Any) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CellError
-from .cell import Definition
+from .definition import Definition
 from .graph import Graph, Node, check
 from .ops import OPS
 from .trace import Symbol

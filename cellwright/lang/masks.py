@@ -7,7 +7,7 @@ value that is not finite on the side that is not taken does no harm.
 from collections.abc import Callable
 from dataclasses import replace
 
-from .cell import Definition
+from .definition import Definition
 from .functions import where
 from .graph import ONE, Graph, Node
 from .trace import Symbol

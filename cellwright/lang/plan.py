@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from .cell import Definition
+from .definition import Definition
 from .grad import Gradient, WeightGradient, differentiate
 from .graph import LEAVES, LOOKUPS, PRODUCTS, Graph
 from .save import choose_saved

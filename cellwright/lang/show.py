@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
-from .cell import Definition
+from .definition import Definition
 from .graph import ONE, PRODUCTS, Graph
 from .plan import Plan, Product, Stage
 from .trace import letter

@@ -57,8 +57,8 @@ class Recurrent(nn.Module):
         merge: of the outputs of both directions: "concat" (side by side), "sum", "mean", or "none": a pair, of which a
             next layer sees both side by side.
         recurrent_dropout: rate or `RecurrentDropout`, on the way of h to the next step (Gal & Ghahramani 2016).
-        zoneout: rate, for all states, or `Zoneout`: units stay as they were (Krueger et al. 2017).
-        weight_drop: rate or `WeightDrop`: zeros in the recurrent matrix (Merity et al. 2018).
+        zoneout: rate, for all states but auxiliary ones, or `Zoneout`: units stay as they were (Krueger et al. 2017).
+        weight_drop: rate or `WeightDrop`: zeros in the recurrent matrices (Merity et al. 2018).
         layer_norm: normalise every dense product of the equations over its units, with a gain `gain_ih`, `gain_hh`
             (Ba et al. 2016); a class of cells that has an option of this name does it in its own way.
         residual: add its input to the output of each layer with as many features in both (He et al. 2016), or

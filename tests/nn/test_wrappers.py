@@ -1,5 +1,6 @@
 """Wrappers of the step, for every cell: against loops written by hand, gradients, targets, and the random masks."""
 
+import contextlib
 import copy
 import math
 import pickle
@@ -20,15 +21,19 @@ from cellwright import (
     GRUCell,
     LSTMCell,
     OptionError,
+    QRNNCell,
     Recurrent,
     RecurrentDropout,
     RNNCell,
+    SLSTMCell,
     WeightDrop,
     Zoneout,
     check_grads,
+    chrono_initialise,
     sigmoid,
     tanh,
 )
+from cellwright.cells import BY_NAME
 from cellwright.nn import stepper
 from tests.rounding import assert_roundings
 
@@ -54,6 +59,23 @@ class Running(Cell):
 
     def step(self, x: Any, h: Any) -> Any:
         return x + h
+
+
+class Linear(Cell):
+    """Its state enters a product: h_t = x_t + R (h_{t-1} times its mask)."""
+
+    states = "h"
+
+    def step(self, x: Any, h: Any) -> Any:
+        return x + self.linear("h", h, bias=False)
+
+
+def linear(H: int, **options: Any) -> Recurrent:
+    """R is 1."""
+    layer = Recurrent(Linear, H, H, **options)
+    with torch.no_grad():
+        layer.weight_hh_l0.copy_(torch.eye(H))
+    return layer
 
 
 CELLS: dict[str, Any] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell, "own": Two}
@@ -380,14 +402,16 @@ def within(count: float, n: int, rate: float) -> bool:
 
 
 @pytest.mark.parametrize("target", ["cpu", "torch"])
-def test_one_mask_per_sequence(target: str) -> None:
+@pytest.mark.parametrize("product", [False, True])
+def test_one_mask_per_sequence(product: bool, target: str) -> None:
+    """Scaled in front of a product alone: elsewhere the scale would multiply itself."""
     rate, T, B, H = 0.3, 4, 100, 101
-    layer = Recurrent(Running, H, H, recurrent_dropout=rate)
+    layer = linear(H, recurrent_dropout=rate) if product else Recurrent(Running, H, H, recurrent_dropout=rate)
     with cellwright.use_target(target):
         masks = shown(layer, T, B, H)
     first = masks[0]
     on = first > 0
-    assert torch.allclose(first[on], torch.tensor(1 / (1 - rate)))
+    assert torch.allclose(first[on], torch.tensor(1 / (1 - rate) if product else 1.0))
     assert all(torch.allclose(masks[t][on], first[on]) for t in range(T))  # 0 / 0 elsewhere: it stays zero
     assert within(on.sum().item(), on.numel(), 1 - rate)
     pairs = on[:-1] & on[1:]  # of neighbours in the batch, then of neighbouring units
@@ -421,6 +445,58 @@ def test_a_mask_is_that_of_its_sequence() -> None:
     assert torch.equal(output[7, 0] > 1, second)
     assert not torch.equal(first, second)
     assert not torch.equal(layer(x)[0], layer(x)[0])
+
+
+FORMS = [("qrnn", {"window": 3}), ("jordan", {"decay": 0.5}), ("slstm", {"heads": 2}), *((n, {}) for n in BY_NAME)]
+
+
+@pytest.mark.parametrize(("name", "options"), FORMS, ids=str)
+def test_a_rate_is_enough_for_every_cell(name: str, options: Any) -> None:
+    """It has an effect, and nothing grows with the length, however long a cell remembers."""
+    layer = Recurrent(BY_NAME[name], 4, 8, recurrent_dropout=0.4, **options)
+    with contextlib.suppress(OptionError):  # not every cell has gates of memory
+        chrono_initialise(layer, 1000)
+    x = torch.randn(600, 5, 4)
+    with torch.no_grad():
+        output, masked = layer(x)[0], layer(x)[0]
+        whole = layer.eval()(x)[0]
+    assert not torch.equal(output, whole)
+    assert not torch.equal(output, masked)
+    assert output.abs().max() <= 10 * whole.abs().max()
+
+
+RECURRENT = {
+    "rnn": "hh", "jordan": "hh ho", "lstm": "hh", "grefflstm": "hh", "gru": "hh", "mgu": "hh", "ugrnn": "hh",
+    "ligru": "hh", "janet": "hh", "rhn": "hh hh_2 hh_3", "multiplicativelstm": "hh mh", "slstm": "hh",
+    "mogrifierlstm": "hh q1 q3 q5", "indrnn": "", "sru": "", "qrnn": "", "mingru": "", "minlstm": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_weight_drop_finds_the_recurrent_matrices(name: str) -> None:
+    """Those of which a rate without more sets numbers to zero: the gradient of the others is whole."""
+    if not RECURRENT[name]:
+        with pytest.raises(OptionError, match="which has no recurrent matrix; expected some of: weight_ih"):
+            Recurrent(BY_NAME[name], 6, 8, weight_drop=0.5)
+        return
+    layer = Recurrent(BY_NAME[name], 6, 8, weight_drop=0.5)
+    layer(torch.randn(5, 20, 6))[0].sum().backward()
+    matrices = {n: p for n, p in layer.named_parameters() if p.dim() == 2}
+    dropped = {n for n, p in matrices.items() if (p.grad == 0).float().mean() > 0.2}
+    assert dropped == {f"weight_{matrix}_l0" for matrix in RECURRENT[name].split()}
+
+
+def test_what_is_no_value_by_itself_is_left_alone() -> None:
+    """The stabiliser and the normaliser of an sLSTM, and what a QRNN has seen: zoneout and clipping mean h and c."""
+    x = 10 * torch.randn(40, 8, 3)
+    assert Recurrent(SLSTMCell, 3, 4, zoneout=0.3)(x)[0].abs().max() <= 1
+    assert Recurrent(SLSTMCell, 3, 4, state_clip=5.0)(10 * x)[0].isfinite().all()
+    qrnn, x = Recurrent(QRNNCell, 3, 4, zoneout=0.3, pooling="fo").eval(), x[:8].requires_grad_()
+    _, (_, _, *back) = qrnn(x)
+    (seen,) = torch.autograd.grad(sum(v.sum() for v in back), x)
+    assert seen[-1].abs().min() > 0
+    assert not seen[:-1].any()
+    assert Recurrent(SLSTMCell, 3, 4, zoneout=Zoneout(m=0.3))(x)[0].shape == (8, 8, 4)  # it may be asked for
 
 
 def test_zoneout_of_each_unit_and_step() -> None:
@@ -460,7 +536,7 @@ def test_one_weight_mask_for_all_steps_and_sequences() -> None:
 def test_evaluation_is_the_expectation(options: Any) -> None:
     """Of a linear cell with fresh masks at each step, and of any mask over one step: the mean over many sequences."""
     B, H, T = 20_000, 4, 2
-    layer = Recurrent(Running, H, H, **options)
+    layer = Recurrent(Linear, H, H, **options)
     x, start = torch.randn(T, 1, H).expand(T, B, H), torch.randn(1, 1, H).expand(1, B, H)
     with torch.no_grad():
         every = layer(x, start)[0][:T]
@@ -607,7 +683,10 @@ def test_a_rate_is_in_range(make: Any, keyword: str, value: Any) -> None:
         (lambda: RecurrentDropout(0.1, ()), "got states="),
         (lambda: GRU(3, 4, zoneout=Zoneout(c=0.1)), "got zoneout for 'c' of GRU, expected some of: h"),
         (lambda: GRU(3, 4, weight_drop=WeightDrop(0.1, "weight_hr")), "of GRU, expected some of: weight_ih, weight_hh"),
-        (lambda: Recurrent(Running, 3, 3, weight_drop=0.1), "'weight_hh' of Running, expected some of: none"),
+        (
+            lambda: Recurrent(Running, 3, 3, weight_drop=0.1),
+            "for Running, which has no recurrent matrix; expected some of: none",
+        ),
         (lambda: GRU(3, 4, state_clip=0), "got state_clip=0, expected a number greater than 0"),
         (lambda: GRU(3, 4, state_clip=True), "got state_clip=True"),
         (lambda: GRU(3, 4, state_clip=math.nan), "got state_clip=nan"),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lang.cell import Definition
+from ...lang.definition import Definition
 from ...lang.functions import sigmoid
 from ...lang.graph import ONE, Graph, Node, Param
 from ...lang.plan import Product, Stage, stages

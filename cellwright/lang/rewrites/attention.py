@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..cell import Definition
+from ..definition import Definition
 from ..graph import Graph, Node, Param
 
 QUERY = "attention.query"  # no cell can have declared weights of this name

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..cell import Definition
+from ..definition import Definition
 from ..functions import clamp
 from ..graph import LEAVES, Graph
 from ..trace import Symbol

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from ..cell import Definition
+from ..definition import Definition
 from ..graph import Graph
 from ..masks import mask
+from ..reach import operands
 from ..trace import Symbol
 
 
@@ -18,7 +19,7 @@ def with_recurrent_dropout(definition: Definition, states: tuple[str, ...]) -> D
     old = definition.graph
     graph, leaves = Graph(old.sizes), old.find("state")
     plain = {i: graph.add(old.nodes[i]) for i in (*old.find("input").values(), *leaves.values())}
-    inside, masked = _operands(old), dict(plain)  # the nodes that products see, and what they see
+    inside, masked = operands(old), dict(plain)  # the nodes that products see, and what they see
     for name in states:
         state = Symbol(graph, plain[leaves[name]])
         masked[leaves[name]] = (state * mask(graph, f"keep_{name}", definition.states[name])).index
@@ -34,14 +35,3 @@ def with_recurrent_dropout(definition: Definition, states: tuple[str, ...]) -> D
                 masked[i] = plain[i] if node.op == "linear" else graph.add(changed)
     graph.labels = {plain[i]: label for i, label in old.labels.items()}
     return replace(definition, results={name: plain[i] for name, i in definition.results.items()}, graph=graph)
-
-
-def _operands(graph: Graph) -> set[int]:
-    """What dense products are applied to, and the nodes that this follows from without another product."""
-    found, todo = set[int](), [a for node in graph.nodes if node.op == "linear" for a in node.args]
-    while todo:
-        i = todo.pop()
-        if i not in found:
-            found.add(i)
-            todo += [] if graph.nodes[i].op == "linear" else graph.nodes[i].args
-    return found

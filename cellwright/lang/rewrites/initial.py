@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ...errors import OptionError
-from ..cell import Definition
+from ..definition import Definition
 from ..graph import Param
 
 

@@ -1,6 +1,6 @@
 """A number to add to every state after every step, as a rewrite: its gradient is that of the state."""
 
-from ..cell import Definition
+from ..definition import Definition
 from ..graph import Graph
 from ..masks import mask, rewrite
 from ..trace import Symbol

@@ -1,6 +1,6 @@
 """Zoneout as a rewrite of a step (Krueger et al. 2017): units of a state keep their value of the step before."""
 
-from ..cell import Definition
+from ..definition import Definition
 from ..functions import where
 from ..graph import Graph
 from ..masks import mask, rewrite

@@ -77,7 +77,7 @@ class Wrappers:
         """For one call in training on x [T, B, ...]: the weights that it works with, and its masks by input."""
         masks: dict[str, Tensor] = {}
         if self.weight_drop is not None:
-            weights = self.weight_drop.drop(weights)
+            weights = self.weight_drop.drop(definition, weights)
         for wrapper in (self.recurrent_dropout, self.zoneout):
             if wrapper is not None:
                 masks |= wrapper.masks(definition, x.shape[0], x.shape[1], like, reset)

@@ -16,11 +16,12 @@ class RecurrentDropout:
 
     The mask is one per sequence, the same at all its steps (Gal & Ghahramani 2016, "variational"), or with `per_step` a
     fresh one for each. A state that enters no dense product, such as c of an LSTM, is masked wherever it is read (Moon
-    et al. 2015). Not the dropout of the candidate by Semeniuta et al. 2016, which leaves the state whole.
+    et al. 2015): units without a memory for the length of a sequence. There is no scale then, which would multiply
+    itself from step to step. Not the dropout of the candidate by Semeniuta et al. 2016, which leaves the state whole.
 
     Args:
         rate: in [0, 1), the probability of a zero.
-        states: names such as ("h", "c"); None: the first state, the output.
+        states: names such as ("h", "c"); None: those that enter a product, or else the first that the step reads.
         per_step: a fresh mask at each step.
 
     OptionError: no rate, or one outside of [0, 1); a state that the cell does not have.
@@ -47,10 +48,12 @@ class RecurrentDropout:
         found = {}
         for name in self._chosen(definition):
             shape = (T, B, definition.state_size(name))
-            found[f"keep_{name}"] = (
-                kept(self.rate, shape, like) if self.per_step else kept_by_sequence(self.rate, shape, like, reset)
-            )
+            mask = kept(self.rate, shape, like) if self.per_step else kept_by_sequence(self.rate, shape, like, reset)
+            lasting = not self.per_step and name not in definition.reach.multiplied
+            found[f"keep_{name}"] = mask.sign() if lasting else mask
         return found
 
     def _chosen(self, definition: Definition) -> tuple[str, ...]:
-        return tuple(definition.states)[:1] if self.states is None else tuple(self.states)
+        reach = definition.reach
+        usual = reach.multiplied or tuple(name for name in reach.read if name in definition.plain)[:1]
+        return usual if self.states is None else tuple(self.states)

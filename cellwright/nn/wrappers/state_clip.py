@@ -11,11 +11,11 @@ from .rates import check_names
 
 
 def clipped(definition: Definition, limit: Any) -> Definition:
-    """The equations with every next state limited to [-limit, limit]; {"c": 3.0} limits only those states.
+    """The equations with every next state limited to [-limit, limit], but auxiliary ones; {"c": 3.0} limits these.
 
     OptionError: a limit that is not greater than 0; a state that the cell does not have.
     """
-    limits = limit if isinstance(limit, Mapping) else dict.fromkeys(definition.states, limit)
+    limits = limit if isinstance(limit, Mapping) else dict.fromkeys(definition.plain, limit)
     check_names("state_clip", limits, definition.states, definition)
     for value in limits.values():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:

@@ -14,7 +14,7 @@ class Zoneout:
 
     In evaluation, the next state is what that gives on average: rate * old + (1 - rate) * new (Krueger et al. 2017).
 
-        Zoneout(0.1)               every state
+        Zoneout(0.1)               every state but auxiliary ones
         Zoneout(h=0.05, c=0.5)     these states; the paper's choice for an LSTM on text
 
     OptionError: no rate, or one outside of [0, 1); a state that the cell does not have.
@@ -29,7 +29,7 @@ class Zoneout:
     def rates(self, definition: Definition) -> dict[str, float]:
         """The rates by state that are not zero."""
         check_names("zoneout", self._rates, definition.states, definition)
-        rates = self._rates if self._all is None else dict.fromkeys(definition.states, self._all)
+        rates = self._rates if self._all is None else dict.fromkeys(definition.plain, self._all)
         return {state: rate for state, rate in rates.items() if rate}
 
     def rewrite(self, definition: Definition, training: bool) -> Definition:
