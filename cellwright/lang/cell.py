@@ -1,6 +1,7 @@
 """A cell as its equations: the class that authors derive from, and how these are traced."""
 
 import inspect
+import math
 import threading
 import traceback
 from typing import Any, ClassVar, Literal
@@ -82,6 +83,8 @@ class Equations:
             fits = isinstance(value, (int, float)) if want is float else isinstance(value, want)
             if not fits or (isinstance(value, bool) and want is not bool):
                 raise OptionError(f"{cls.__name__} got {name}={value!r}, expected {_article(want.__name__)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise OptionError(f"{cls.__name__} got {name}={value!r}, expected a finite number")
             if name.endswith("activation") and defaults[name] in ACTIVATIONS and value not in ACTIVATIONS:
                 raise OptionError(f"got {name}={value!r}, expected one of {', '.join(ACTIVATIONS)}")
         return defaults | {k: type(defaults[k])(v) for k, v in options.items()}
@@ -211,6 +214,13 @@ def positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise OptionError(f"got {name}={value!r}, expected a whole number of at least 1")
     return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` as a truth value; OptionError otherwise: a word such as "no" would count as true."""
+    if value not in (True, False):
+        raise OptionError(f"got {name}={value!r}, expected True or False")
+    return bool(value)
 
 
 def _article(word: str) -> str:

@@ -13,10 +13,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import InputError, OptionError
 from ..lang import Definition, Equations
+from ..lang.cell import flag
 from .cell import Cell
 from .scan import Program, Scanned, scan, source
-from .sequences import Sequences, check_state, read, reference, state_values
-from .stack import Layer, definition_of, layers_of, lent, lent_weight, listed_layers, shown
+from .sequences import Sequences, check_state, one_state, read, reference, state_values
+from .stack import Layer, definition_of, layers_of, lent, lent_kind, listed_layers, shown
 from .weights import initialise, new_parameters, weights_of
 from .wrappers import LockedDropout, RecurrentDropout, WeightDrop, Wrappers, Zoneout
 from .wrappers.rates import kept_by_sequence, rate_of
@@ -97,7 +98,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.locked = isinstance(dropout, LockedDropout)
         self.dropout = rate_of("dropout", dropout.rate if isinstance(dropout, LockedDropout) else dropout)
-        self.batch_first, self.bidirectional = bool(batch_first), bool(bidirectional)
+        self.batch_first, self.bidirectional = flag("batch_first", batch_first), flag("bidirectional", bidirectional)
         if merge not in ("concat", "sum", "mean", "none") or (merge != "concat" and not bidirectional):
             raise OptionError(
                 f"got merge={merge!r} with bidirectional={bidirectional}, expected 'concat', or for both directions "
@@ -109,7 +110,7 @@ class Recurrent(nn.Module):
         self._listed = not isinstance(cell, type)
         if isinstance(cell, type):
             if layer_norm and issubclass(cell, Equations) and "layer_norm" in cell.defaults():
-                options, layer_norm = options | {"layer_norm": True}, False
+                options, layer_norm = options | {"layer_norm": layer_norm}, False
             layers = layers_of(cell, input_size, hidden_size, num_layers, beside, bias, options)
         else:
             given = (input_size, hidden_size) != (None, None) or num_layers != 1 or bias is not True or options
@@ -133,9 +134,7 @@ class Recurrent(nn.Module):
         self._shown = [shown(layer) for layer in layers]
         # Cells with initial values of their own give them to the layer too.
         self._starters = {k: layer for k, layer in enumerate(layers) if isinstance(layer, Cell) and layer.starts_itself}
-        like = lent_weight(layers) if self._listed else None
-        if like is not None:
-            device, dtype = device or like.device, dtype or like.dtype
+        device, dtype = lent_kind(layers if self._listed else [], device, dtype)
         drawn = []
         for k, (layer, definition) in enumerate(zip(layers, self.definitions, strict=True)):
             for suffix in self._suffixes:
@@ -238,7 +237,7 @@ class Recurrent(nn.Module):
                 entry per layer, each [D, B, units] or a tuple of such.
             states: only with return_states; like `state`, with one more leading dimension T.
         """
-        batch, befores = self._read(x, hx if state is None else state, lengths, reset)
+        batch, befores = self._read(x, one_state(state, hx), lengths, reset)
         output, scans = self._run(batch, befores, every=return_states)
         last = self._give_state([[s.last for s in pair] for pair in scans], batch.batched)
         if return_states:
@@ -252,9 +251,10 @@ class Recurrent(nn.Module):
         *,
         lengths: Sequence[int] | Tensor | None = None,
         reset: Tensor | None = None,
+        hx: Any = None,
     ) -> Trace:
         """Run all layers and keep every named value of every step; arguments as for a call. The reference runs it."""
-        batch, befores = self._read(x, state, lengths, reset)
+        batch, befores = self._read(x, one_state(state, hx), lengths, reset)
         output, scans = self._run(batch, befores, every=True, named=True)
         values = {
             f"{name}_l{k}{suffix}": batch.lay_out(batch.emptied(value))

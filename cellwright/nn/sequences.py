@@ -52,6 +52,13 @@ class Sequences:
         return output.transpose(0, 1) if self.batch_first else output
 
 
+def one_state(state: Any, hx: Any) -> Any:
+    """The one of the two names of the state before the first step that was given; None: neither."""
+    if state is not None and hx is not None:
+        raise InputError("got state= and hx=, which are two names for the state before the first step; give one")
+    return hx if state is None else state
+
+
 def read(
     x: Any, lengths: Any, reset: Any, *, input_size: int, batch_first: bool, like: Tensor, owner: str
 ) -> Sequences:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import OptionError
 from ..lang import Definition, Equations
@@ -40,14 +40,22 @@ def lent(cell: Any) -> dict[str, nn.Parameter]:
     return own  # type: ignore[return-value]
 
 
-def lent_weight(layers: Sequence[Layer]) -> Tensor | None:
-    """A weight of the cells of a list, which must agree in dtype and device."""
+def lent_kind(layers: Sequence[Layer], device: Any, dtype: Any) -> tuple[Any, Any]:
+    """Device and dtype of a layer of a list of cells: those that the cells have, where they have weights."""
     weights = [w for cell in layers if isinstance(cell, Cell) for w in weights_of(cell, cell.definition()).values()]
     kinds = {(w.dtype, w.device) for w in weights}
     if len(kinds) > 1:
         found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
         raise OptionError(f"got cells with weights of {found} in one list, expected one dtype and one device")
-    return weights[0] if weights else None
+    for own_dtype, own_device in kinds:
+        other = torch.device(device or own_device)
+        if dtype not in (None, own_dtype) or other.type != own_device.type:
+            raise OptionError(
+                f"got dtype={dtype} and device={device} for cells with weights of {own_dtype} on {own_device}; make "
+                "the cells so, or move the layer"
+            )
+        return own_device, own_dtype
+    return device, dtype
 
 
 def layers_of(

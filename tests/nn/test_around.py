@@ -181,6 +181,23 @@ def test_locked_dropout_of_something_else(wrong: Any) -> None:
         LockedDropout(0.5)(wrong)
 
 
+def test_locked_dropout_cannot_reset_what_is_packed() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.ones(3, 2, 4), torch.tensor([3, 2]))
+    for x, reset in (
+        (packed, torch.zeros(3, 2)),
+        (torch.ones(3, 2, 4), [[0, 1]] * 3),
+        (torch.ones(3, 2, 4), torch.zeros(2, 2)),
+    ):
+        with pytest.raises(InputError, match="got reset"):
+            LockedDropout(0.5)(x, reset=reset)
+
+
+@pytest.mark.parametrize("ids", [torch.ones(3), [1, 2]], ids=str)
+def test_embedding_dropout_of_no_integers(ids: Any) -> None:
+    with pytest.raises(InputError, match="for EmbeddingDropout, expected integers"):
+        EmbeddingDropout(nn.Embedding(3, 2), 0.1)(ids)
+
+
 def test_dropout_between_layers_is_fresh_or_locked() -> None:
     """The second layer passes its input on, so that the mask between them is what comes out."""
 

@@ -456,6 +456,9 @@ def test_torchs_name_of_the_state() -> None:
     layer = GRU(3, 4)
     x, start = torch.randn(5, 2, 3), torch.randn(1, 2, 4)
     assert torch.equal(layer(x, hx=start)[0], layer(x, start)[0])
+    assert torch.equal(layer.trace(x, hx=start).output, layer.trace(x, start).output)
+    with pytest.raises(InputError, match="two names for the state"):
+        layer(x, start, hx=start)
 
 
 def test_autocast_keeps_the_dtype_of_the_states() -> None:

@@ -640,6 +640,18 @@ def test_cells_of_a_list_keep_their_own_weights() -> None:
     assert layer(torch.randn(5, 2, 3), lengths=[5, 2])[0].shape == (5, 2, 5)
 
 
+def test_layer_norm_of_a_list_is_not_done_twice() -> None:
+    layer = Recurrent([LSTMCell(3, 4, layer_norm=True), LSTMCell(4, 4)], layer_norm=True)
+    assert layer.definitions[0].params.keys() == LSTMCell(3, 4, layer_norm=True).definition().params.keys()
+    assert "gain_hh" in layer.definitions[1].params
+
+
+def test_a_list_of_cells_has_their_dtype() -> None:
+    layer = Recurrent([GRUCell(4, 4, dtype=F64)], bidirectional=True, learn_initial_state=True, dtype=F64)
+    assert {p.dtype for p in layer.parameters()} == {F64}
+    assert layer(torch.randn(3, 2, 4, dtype=F64))[0].dtype == F64
+
+
 def test_a_cells_own_option_of_layer_norm_comes_first() -> None:
     class Own(Cell):
         states = "h"
@@ -687,6 +699,12 @@ def test_a_rate_is_in_range(make: Any, keyword: str, value: Any) -> None:
             lambda: Recurrent(Running, 3, 3, weight_drop=0.1),
             "for Running, which has no recurrent matrix; expected some of: none",
         ),
+        (lambda: LSTM(3, 4, cell_clip=math.nan), "LSTM got cell_clip=nan, expected a finite number"),
+        (lambda: LSTM(3, 4, learn_initial_state="no"), "got learn_initial_state='no', expected True or False"),
+        (lambda: GRU(3, 4, layer_norm="x"), "got layer_norm='x'"),
+        (lambda: GRU(3, 4, bidirectional="no"), "got bidirectional='no'"),
+        (lambda: Recurrent([GRUCell(4, 4)], dtype=F64), "got dtype=torch.float64 .* weights of torch.float32 on cpu"),
+        (lambda: Recurrent([GRUCell(4, 4)], device="meta"), "device=meta for cells with weights of .* on cpu"),
         (lambda: GRU(3, 4, state_clip=0), "got state_clip=0, expected a number greater than 0"),
         (lambda: GRU(3, 4, state_clip=True), "got state_clip=True"),
         (lambda: GRU(3, 4, state_clip=math.nan), "got state_clip=nan"),

@@ -20,7 +20,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[float | None, ...]]] = {
     "Softplus": (softplus, ()),
     "Elu": (elu, (1.0,)),
     "LeakyRelu": (leaky_relu, (0.01,)),
-    "ThresholdedRelu": (lambda a, alpha: where(a < alpha, 0.0, a), (1.0,)),
+    "ThresholdedRelu": (lambda a, alpha: where(alpha < a, a, 0.0), (1.0,)),
     "Affine": (lambda a, alpha, beta: alpha * a + beta, (None, None)),
     "ScaledTanh": (lambda a, alpha, beta: alpha * tanh(beta * a), (None, None)),
     "HardSigmoid": (lambda a, alpha, beta: clamp(alpha * a + beta, 0.0, 1.0), (0.2, 0.5)),

@@ -90,7 +90,7 @@ def sizes_of(definition: Definition) -> dict[str, int]:
 
 def choose(definition: Definition, conventions: Sequence[Convention]) -> Convention:
     """The convention for a cell. OptionError: the framework has no such cell; the reasons are named."""
-    framework = conventions[0].framework
+    framework = conventions[0].framework if len(conventions) > 1 else conventions[0].title
     kind = kind_of(definition)
     if kind is None:
         raise OptionError(
@@ -109,7 +109,7 @@ def choose(definition: Definition, conventions: Sequence[Convention]) -> Convent
         if not wrong:
             return convention
         reasons.append(f"{convention.title} has no {' and no '.join(wrong)}")
-    raise OptionError(f"{framework} cannot hold this layer: {'; '.join(reasons) or f'it has no {kind}'}")
+    raise OptionError(f"{framework} cannot hold this layer: {'; '.join(reasons) or f'it is a {kind}'}")
 
 
 def select(conventions: Sequence[Convention], cell: str | None, options: Mapping[str, Any]) -> list[Convention]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import OptionError
+from ...errors import InputError, OptionError
 from .rates import kept, rate_of
 
 
@@ -30,6 +30,8 @@ class EmbeddingDropout(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Integers [...] to vectors [..., n]."""
+        if not isinstance(ids, Tensor) or ids.is_floating_point():
+            raise InputError(f"got {getattr(ids, 'dtype', type(ids).__name__)} for EmbeddingDropout, expected integers")
         vectors: Tensor = self.embedding(ids)
         if not self.training or not self.rate:
             return vectors

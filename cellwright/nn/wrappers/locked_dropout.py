@@ -34,6 +34,8 @@ class LockedDropout(nn.Module):
         if not self.training or not self.rate:
             return x
         if isinstance(x, PackedSequence):
+            if reset is not None:
+                raise InputError("got reset with a PackedSequence, expected a padded tensor")
             sizes = x.batch_sizes.to(x.data.device)
             row = torch.cat([torch.arange(int(n), device=x.data.device) for n in sizes])
             mask = kept_by_sequence(self.rate, (1, int(sizes[0]), x.data.shape[1]), x.data)
@@ -42,8 +44,9 @@ class LockedDropout(nn.Module):
             got = f"shape {list(x.shape)} and {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
             raise InputError(f"got {got} as input of LockedDropout, expected floats [T, B, n] or [T, n]")
         turned = self.batch_first and x.dim() == 3
-        if reset is not None and tuple(reset.shape) != tuple(x.shape[:-1]):
-            raise InputError(f"got reset of shape {list(reset.shape)}, expected {list(x.shape[:-1])}")
+        if reset is not None and (not isinstance(reset, Tensor) or reset.shape != x.shape[:-1]):
+            got = f"shape {list(reset.shape)}" if isinstance(reset, Tensor) else type(reset).__name__
+            raise InputError(f"got reset of {got}, expected a tensor {list(x.shape[:-1])}")
         steps = x.transpose(0, 1) if turned else x if x.dim() == 3 else x.unsqueeze(1)
         starts = reset if reset is None else (reset.t() if turned else reset).reshape(steps.shape[:2]) != 0
         T, B, n = steps.shape

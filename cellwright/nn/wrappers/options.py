@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ...lang import Definition, with_initial_state, with_layer_norm
+from ...lang.cell import flag
 from .rates import wrapper_of
 from .recurrent_dropout import RecurrentDropout
 from .state_clip import clipped
@@ -39,8 +40,8 @@ class Wrappers:
             wrapper_of(RecurrentDropout, "recurrent_dropout", recurrent_dropout),
             wrapper_of(Zoneout, "zoneout", zoneout),
             wrapper_of(WeightDrop, "weight_drop", weight_drop),
-            bool(layer_norm),
-            bool(learn_initial_state),
+            flag("layer_norm", layer_norm),
+            flag("learn_initial_state", learn_initial_state),
             state_clip,
         )
 
@@ -56,7 +57,7 @@ class Wrappers:
 
     def equations(self, definition: Definition) -> Definition:
         """The equations with what is part of them in training and in evaluation."""
-        if self.layer_norm:
+        if self.layer_norm and not definition.options.get("layer_norm"):  # once is enough
             definition = with_layer_norm(definition)
         if self.state_clip is not None:
             definition = clipped(definition, self.state_clip)

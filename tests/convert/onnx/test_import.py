@@ -306,3 +306,26 @@ def test_the_module_is_a_module(assert_close: Any) -> None:
     other = from_onnx(to_onnx(KINDS["normed"][0](), lengths=True))
     other.load_state_dict(module.state_dict())
     assert torch.equal(other(*given)[0], want[0])
+
+
+def test_an_output_without_a_shape() -> None:
+    """As ONNX Runtime takes it."""
+    model, given = recurrent("GRU")
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    module = from_onnx(model)
+    want = session(model).run(None, given)
+    for got, value in zip(module(*map(torch.from_numpy, given.values())), want, strict=True):
+        np.testing.assert_allclose(got.detach().numpy(), value, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.0])
+def test_a_threshold_is_not_above_itself(alpha: float) -> None:
+    from cellwright.convert.onnx.equations import OnnxRNN
+
+    layer = Recurrent(OnnxRNN, 1, 1, f=f"ThresholdedRelu {alpha}")
+    with torch.no_grad():
+        for name, weight in layer.named_parameters():
+            weight.fill_(float(name == "weight_ih_l0"))
+        output = layer(torch.tensor([[[alpha]], [[alpha + 0.25]]]))[0].flatten()
+    assert output.tolist() == [0.0, alpha + 0.25]

@@ -296,7 +296,7 @@ def test_keras_layers_that_cannot_take_the_weights(keras: Any) -> None:
     for layer, into, words in [
         (LSTM(I, H), relu, "activation='relu', expected 'tanh'"),
         (LSTM(I, H), keras.layers.LSTM(H), r"with weights \[\], expected"),
-        (GRU(I, H), lstm, "Keras cannot hold this layer: it has no gru"),
+        (GRU(I, H), lstm, "Keras LSTM cannot hold this layer: it is a gru"),
         (GRU(I, H), keras_layer(keras, "gru-before"), "Keras GRU has no reset_after=True"),
         (LSTM(I, 6), lstm, r"with weights \[\[3, 20\]"),
         (LSTM(I, H), keras_layer(keras, "lstm-no-bias"), "not zero, and Keras LSTM has no place"),
