@@ -30,8 +30,8 @@ class Eager(nn.Module):
 
     def __init__(self, twin: Attentive) -> None:
         super().__init__()
-        self.cell = nn.LSTMCell(twin.cell.input_size, twin.cell.hidden_size)
-        self.cell.load_state_dict(twin.cell.state_dict())
+        self.cell = nn.LSTMCell(twin.recurrent.input_size, twin.recurrent.hidden_size)
+        self.cell.load_state_dict({n.removesuffix("_l0"): w for n, w in twin.recurrent.state_dict().items()})
         self.attention = twin.attention
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor]:

@@ -91,6 +91,10 @@ WRAPPERS: dict[str, Wrapper] = {
     "locked dropout": Wrapper(_plain(dropout=LockedDropout(0.3)), layers=2),
     "attention": Wrapper(_plain(), score="additive"),
     "attention by products": Wrapper(_plain(), score="general"),
+    "attention and more": Wrapper(
+        _plain(recurrent_dropout=0.3, zoneout=0.2, layer_norm=True, learn_initial_state=True, state_clip=0.7),
+        score="additive",
+    ),
     "everything": Wrapper(_everything, layers=2),
     "in other forms": Wrapper(_in_other_forms, layers=2),
 }
@@ -182,7 +186,9 @@ class Point:
         self.call: Options = {"lengths": torch.tensor([T, 0, 2])} if s.lengths else {}
         self.net: nn.Module
         if given.score:
-            cell = with_weights(BY_NAME[name], "Wrapped")(self.inputs + MEMORY, hidden, **options)
+            wrappers, kind = given.options(self.definition), with_weights(BY_NAME[name], "Wrapped")
+            sizes = (self.inputs + MEMORY, hidden)
+            cell = Recurrent(BY_NAME[name], *sizes, **wrappers | options) if wrappers else kind(*sizes, **options)
             self.net, count = Attentive(cell, MEMORY, score=given.score), 1
         else:
             more = {"merge": "mean"} if s.bidirectional else {}

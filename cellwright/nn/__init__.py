@@ -1,5 +1,6 @@
 """What a PyTorch user touches: cells with weights, layers over sequences, the choice of a target, `check_grads`."""
 
+from .attentive import Attentive
 from .built_in import CELLS, GRUCell, LSTMCell, RNNCell
 from .cell import Cell
 from .check import check_grads
@@ -10,7 +11,6 @@ from .layers import GRU, LSTM, RNN
 from .recurrent import Recurrent, Trace
 from .scan import available_targets, bfloat16_report, cache_report, current_target, use_target
 from .wrappers import (
-    Attentive,
     EmbeddingDropout,
     LockedDropout,
     RecurrentDropout,

@@ -13,10 +13,10 @@ from ..emit.attention import Memory
 from ..emit.to_torch import Gradients, run, run_back
 from ..errors import GradientError, OptionError
 from ..lang import Definition, Equations, Plan
+from .attentive import Attentive
 from .recurrent import Recurrent
 from .scan import Program
 from .weights import whole
-from .wrappers import Attentive
 
 STEPS, BATCH = 4, 3
 POSITIONS, FEATURES = 5, 2  # of a memory
@@ -92,7 +92,8 @@ def check_grads(
     elif isinstance(cell, Equations):
         definitions = {"": cell.definition()}
     elif isinstance(cell, Attentive):
-        definitions = {"": cell.definition}
+        definitions = {"": cell.attended.program(True).definition, "eval ": cell.attended.program(False).definition}
+        definitions = definitions if definitions[""] != definitions["eval "] else {"": definitions[""]}
     elif isinstance(cell, Recurrent):
         definitions = {f"l{k} " if k else "": d for k, d in enumerate(cell.equations(True))}
         evaluated = enumerate(cell.equations(False))

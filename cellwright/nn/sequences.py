@@ -89,10 +89,10 @@ def read(
 
 
 def read_beside(steps: Sequences, x: Tensor, memory: Any, lengths: Any, **common: Any) -> Sequences:
-    """The same for a memory [S, B, M] beside sequences x [T, B, I] of floats, which were read as `steps`."""
+    """The same for a memory [S, B, M] beside sequences x [T, B, I], or [T, B], which were read as `steps`."""
     places = read(memory, lengths, None, **common)
-    if not (steps.batched and places.batched and steps.x.shape[1] == places.x.shape[1]) or steps.x.dim() != 3:
-        raise InputError(f"got {list(x.shape)}, a memory {list(memory.shape)}, expected floats [T, B, I], [S, B, M]")
+    if not (steps.batched and places.batched and steps.x.shape[1] == places.x.shape[1]) or places.x.dim() != 3:
+        raise InputError(f"got {list(x.shape)}, a memory {list(memory.shape)}, expected [T, B, I], floats [S, B, M]")
     return places
 
 
@@ -132,13 +132,11 @@ def state_values(state: Any, names: list[str], owner: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def step_state(definition: Definition, state: Any, B: int, like: Tensor, owner: str) -> tuple[Tensor, ...]:
-    """The state of a cell before a step, [B, units] each, in the order of its names; None: zero."""
+def step_state(definition: Definition, state: Any, B: int, like: Tensor, owner: str) -> dict[str, Tensor]:
+    """The state of a cell before a step by name, [B, units] each."""
     sizes = {name: (B, definition.state_size(name)) for name in definition.states}
-    if state is None:
-        return tuple(like.new_zeros(size) for size in sizes.values())
     values = zip(sizes.items(), state_values(state, list(sizes), owner), strict=True)
-    return tuple(check_state(name, value, size, like) for (name, size), value in values)
+    return {name: check_state(name, value, size, like) for (name, size), value in values}
 
 
 def _packed_lengths(packed: PackedSequence) -> Tensor:

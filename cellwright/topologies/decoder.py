@@ -171,9 +171,10 @@ class Decoder(nn.Module):
         if self._attended is not None and memory is not None:
             look, x = self.attention, F.pad(x, (0, memory.values.shape[-1]))
             assert isinstance(look, BahdanauAttention)
-            given = look.weights, look.within(memory), x, state[0], lengths
-            h, after, weights = self._attended(self.recurrent, *given)
-            found = (weights.transpose(0, 1) @ memory.values).transpose(0, 1), weights
+            batch, befores = self.recurrent._read(x, state[0], lengths, None)
+            done = self._attended(self.recurrent, look.weights, look.within(memory), batch, befores[0][0])
+            h, after = done.output, self.recurrent._give_state([[done.last]], True)
+            found = (done.weights.transpose(0, 1) @ memory.values).transpose(0, 1), done.weights
         else:
             h, after = self.recurrent(x, state[0], lengths=lengths)
         a, weights_of_steps = self._look(h, memory, found)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellwright import Attentive, Cell, GRUCell, InputError, LSTMCell, OptionError, check_grads, use_target
+from cellwright import Attentive, Cell, GRUCell, InputError, LSTMCell, OptionError, Recurrent, check_grads, use_target
 from cellwright.cells import BY_NAME
 from cellwright.nn.built_in import with_weights
 from tests.rounding import assert_roundings
@@ -25,9 +25,9 @@ MAKE: dict[str, Any] = {
 
 def by_hand(layer: Any, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     """One sequence: x [T, I], memory [S, M]; torch's cell with the same weights."""
-    twin: Any = torch.nn.LSTMCell if isinstance(layer.cell, LSTMCell) else torch.nn.GRUCell
-    cell = twin(layer.cell.input_size, 4, dtype=F64)
-    cell.load_state_dict(layer.cell.state_dict(), strict=True)
+    twin: Any = torch.nn.LSTMCell if len(layer.recurrent.definitions[0].states) > 1 else torch.nn.GRUCell
+    cell = twin(layer.recurrent.input_size, 4, dtype=F64)
+    cell.load_state_dict({n.removesuffix("_l0"): w for n, w in layer.recurrent.state_dict().items()}, strict=True)
     weights = dict(layer.attention.named_parameters())
     h, state, outputs, chosen = torch.zeros(4, dtype=F64), None, [], []
     for one in x:
@@ -60,7 +60,7 @@ def test_every_sequence_is_the_loop_by_hand(score: str, batch_first: bool, asser
     given = [v.clone().requires_grad_() for v in given]
     output, state, a = layer(*given, lengths=n, memory_lengths=positions)
     output.square().sum().backward()
-    assert all(v.grad.isfinite().all() for v in (*given, *layer.cell.parameters()))
+    assert all(v.grad.isfinite().all() for v in (*given, *layer.parameters()))
     if batch_first:
         output, a = output.transpose(0, 1), a.transpose(0, 1)
     last = state[0] if isinstance(state, tuple) else state
@@ -115,11 +115,18 @@ class Bare(Cell):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Attentive(LSTMCell, 5), "got memory_size=5 for .*expected such as 6"),
+        (lambda: Attentive(LSTMCell, 5), "to look into a memory, expected a cell or a layer"),
         (lambda: Attentive(LSTMCell(8, 4), 8), r"got memory_size=8 for LSTMCell\(8, 4\)"),
         (lambda: Attentive(LSTMCell(8, 4), "5"), "got memory_size='5'"),
         (lambda: Attentive(LSTMCell(8, 4), 0), "got memory_size=0"),
-        (lambda: Attentive(Bare(4, 4), 2), "got memory_size=2 for Bare"),
+        (lambda: Attentive(Bare(4, 4), 2), "got Bare.* to look into a memory"),
+        (lambda: Attentive(Recurrent(LSTMCell, 8, 4, 2), 5), "got Recurrent.* expected a cell or a layer"),
+        (lambda: Attentive(Recurrent(LSTMCell, 8, 4, bidirectional=True), 5), "expected a cell or a layer"),
+        (lambda: Attentive(Recurrent(LSTMCell, 8, 8, residual=True), 5), "expected a cell or a layer"),
+        (lambda: Attentive(Recurrent(LSTMCell, 8, 4, batch_first=True), 5), "expected a cell or a layer"),
+        (lambda: Attentive(LSTMCell(8, 4), 5.0), "got memory_size=5.0"),
+        (lambda: Attentive(LSTMCell(8, 4), True), "got memory_size=True"),
+        (lambda: Attentive(LSTMCell(8, 4), 5, batch_first="no"), "got batch_first='no'"),
         (lambda: Attentive(LSTMCell(8, 4), 5, score="cosine"), "got score='cosine', expected one of additive, general"),
         (lambda: Attentive(LSTMCell(8, 4), 5, score="dot"), "'dot' for a memory of 4 features"),
     ],
@@ -135,9 +142,10 @@ X, M = torch.randn(6, 2, 3), torch.randn(7, 2, 5)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m(X, M[:, :1]), r"got \[6, 2, 3\], a memory \[7, 1, 5\], expected floats"),
-        (lambda m: m(X[:, 0], M[:, 0]), r"expected floats \[T, B, I\], \[S, B, M\]"),
-        (lambda m: m(torch.zeros(6, 2, dtype=torch.int64), M), "expected floats"),
+        (lambda m: m(X, M[:, :1]), r"got \[6, 2, 3\], a memory \[7, 1, 5\], expected"),
+        (lambda m: m(X[:, 0], M[:, 0]), r"expected \[T, B, I\], floats \[S, B, M\]"),
+        (lambda m: m(torch.zeros(6, 2, dtype=torch.int64), M.long()), "expected"),
+        (lambda m: m(torch.full((6, 2), 3), M), "3"),
         (lambda m: m(X, M[..., :4]), "has 4 features in its last dimension"),
         (lambda m: m(X, M.double()), "dtype torch.float64"),
         (lambda m: m(X, M, memory_lengths=[8, 1]), "got the length 8 for sequence 0"),
@@ -160,8 +168,8 @@ def pair(name: str, score: str, I: int, M: int, H: int, *memory_lengths: int) ->
     with torch.no_grad():
         for weight in layer.parameters():
             weight.uniform_(-1, 1)
-    states = layer.definition.states
-    state = tuple(torch.rand(4, layer.definition.state_size(s)) for s in states)
+    states = layer.recurrent.definitions[0].states
+    state = tuple(torch.rand(4, layer.recurrent.definitions[0].state_size(s)) for s in states)
     call: Options = {"lengths": [6, 0, 3, 1], "memory_lengths": list(memory_lengths)}
     call["reset"] = torch.rand(6, 4) < 0.3
     return layer, call | {"state": state if len(state) > 1 else state[0]}
@@ -172,7 +180,9 @@ def results(layer: Attentive, x: Tensor, memory: Tensor, call: Options, dtype: t
     layer.to(dtype).zero_grad()
     leaves = [v.detach().to(dtype).requires_grad_() for v in (x, memory)]
     state = call["state"]
-    given = tuple(s.to(dtype) for s in state) if isinstance(state, tuple) else state.to(dtype)
+    given = (
+        tuple(s.to(dtype) for s in state) if isinstance(state, tuple) else state if state is None else state.to(dtype)
+    )
     output, last, a = layer(*leaves, **call | {"state": given})
     found = {"output": output, "weights": a, "last": last[-1] if isinstance(last, tuple) else last}
     total = sum((v * torch.linspace(-1, 1, v.numel(), dtype=F64).view(v.shape).to(dtype)).sum() for v in found.values())
@@ -256,3 +266,58 @@ def test_the_gradient_of_the_plan(score: str) -> None:
     """With lengths, resets, against time; of the memory too, and of the weights as of the states."""
     report = check_grads(MAKE[score]())
     assert {c.name for c in report.checks} >= {"memory keys", "memory values"}
+
+
+WRAPPED: Options = {
+    "recurrent_dropout": 0.3, "zoneout": 0.2, "weight_drop": 0.4, "layer_norm": True, "learn_initial_state": True,
+    "state_clip": 0.7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{k: v} for k, v in WRAPPED.items()] + [WRAPPED], ids=lambda o: " ".join(o))
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_with_wrappers(options: Options, training: bool) -> None:
+    """The compiled loop beside the reference, with the masks of one seed; the gradient beside finite differences."""
+    inner = Recurrent(GRUCell, 3 + 5, 7, **options)
+    layer = Attentive(inner, 5, score="general").train(training)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.uniform_(-1, 1)
+    x, memory = torch.randn(6, 4, 3), torch.randn(5, 4, 5)
+    call: Options = {"lengths": [6, 0, 3, 1], "memory_lengths": [5, 2, 0, 4], "reset": torch.rand(6, 4) < 0.3}
+    call["state"] = None
+
+    def values(dtype: torch.dtype) -> dict[str, Tensor]:
+        torch.manual_seed(5)
+        return results(layer, x, memory, call, dtype)
+
+    with use_target("cpu"):
+        got = values(torch.float32)
+    with use_target("torch"):
+        assert_roundings(got, values(F64), lambda: values(F64))
+    if training and len(options) > 1:
+        check_grads(Attentive(Recurrent(GRUCell, 5, 4, **options), 2))
+
+
+def test_a_layer_is_random_in_training_only() -> None:
+    layer, x, memory = Attentive(Recurrent(LSTMCell, 8, 4, recurrent_dropout=0.5), 5), X, M
+    assert not torch.equal(layer(x, memory)[0], layer(x, memory)[0])
+    layer.eval()
+    assert torch.equal(layer(x, memory)[0], layer(x, memory)[0])
+
+
+def test_a_sequence_begins_with_what_was_learned(assert_close: Any) -> None:
+    layer = Attentive(Recurrent(LSTMCell, 8, 4, learn_initial_state=True), 5)
+    with torch.no_grad():
+        start = tuple(weight.normal_().expand(2, 4) for n, weight in layer.named_parameters() if "initial" in n)
+    for got, want in zip((layer(X, M)[0], layer(X, M)[2]), (layer(X, M, start)[0], layer(X, M, start)[2]), strict=True):
+        assert_close("result", got, want, 1e-6)
+    again = layer(X, M, reset=torch.arange(6).view(6, 1).expand(6, 2) == 3)[0]
+    assert_close("after a reset", again[3:], layer(X[3:], M)[0], 1e-6)
+
+
+def test_integers_are_one_hot_vectors(assert_close: Any) -> None:
+    layer, ids = Attentive(LSTMCell(8, 4), 5), torch.randint(0, 3, (6, 2))
+    assert_close("output", layer(ids, M)[0], layer(F.one_hot(ids, 3).float(), M)[0], 1e-6)
+    ids[4:, 1] = -7
+    assert layer(ids, M, lengths=[6, 4])[0].isfinite().all()

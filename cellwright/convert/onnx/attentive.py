@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ...emit import to_onnx as emit
 from ...nn import Attentive
-from ...nn.weights import weights_of
 from ...nn.weights import whole as dense
 from .assembly import Assembly, Results, array
 
@@ -21,17 +20,18 @@ class AttentiveExport(Assembly):
     def run(self, onnx: Any, symbols: Tensor | None, output: nn.Linear | None) -> Any:
         """All steps as a model."""
         b, layer, M = self.b, self.layer, self.layer.memory_size
-        definition = layer.definition
+        program, cell = layer.attended.program(False), layer.recurrent
+        definition = program.definition
         states = {name: ["batch", definition.state_size(name)] for name in definition.states}
         for name in ("output", "weights", *(f"{n}{when}" for n in states for when in "0n")):
             b.name(name)
         x, masks = self.sequences()
         x, whole = self.looked_up(x, symbols)
         x = emit.one_hot(b, x, self.input_size) if whole else x
-        own = weights_of(layer.cell, layer.cell.definition()) | layer.attention.weights
+        own = cell._weights(0, "") | layer.attention.weights
         result, last, looked = emit.scan(
             b,
-            layer._program.plan(self.reset, self.lengths),
+            program.plan(self.reset, self.lengths),
             {name: array(value) for name, value in dense(definition, own).items()},
             {"x": b.op("Pad", x, b.numbers(0, 0, 0, 0, 0, M))} | {name: b.real(mask) for name, mask in masks.items()},
             {name: f"{name}0" for name in states},

@@ -62,7 +62,7 @@ def to_onnx(
             f"got a {type(layer).__name__} to export, expected RNN, LSTM, GRU, Recurrent or Attentive; "
             "Recurrent([cell]) makes a layer of a cell"
         )
-    features = layer.input_size if isinstance(layer, Recurrent) else layer.cell.input_size - layer.memory_size
+    features = layer.input_size
     if symbols is not None and (symbols.dim() != 2 or symbols.shape[1] != features):
         raise OptionError(f"got symbols of shape {list(symbols.shape)}, expected [V, {features}]")
     whole = integer or symbols is not None

@@ -85,7 +85,7 @@ def load(source: Any) -> Any:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             left -= _fetch(tensor, folder, f"{name}: {where}", left)
         _check(tensor, f"{name}: {where}")
-    for value in model.graph.output:
+    for value in (v for v in model.graph.output if v.type.HasField("tensor_type")):
         value.type.tensor_type.shape.SetInParent()  # the checker wants one, nobody reads it
     try:
         onnx.checker.check_model(model)

@@ -2,7 +2,6 @@
 
 from .activation_regularisation import activation_regularisation, temporal_activation_regularisation
 from .attention import Attention
-from .attentive import Attentive
 from .embedding_dropout import EmbeddingDropout
 from .locked_dropout import LockedDropout
 from .options import Wrappers
@@ -12,7 +11,6 @@ from .zoneout import Zoneout
 
 __all__ = [
     "Attention",
-    "Attentive",
     "EmbeddingDropout",
     "LockedDropout",
     "RecurrentDropout",

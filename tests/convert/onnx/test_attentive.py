@@ -48,8 +48,8 @@ def compare(
         ids = torch.randint(0, len(table) if table is not None else I, (T, B))
         x = torch.randn(T, B, features, dtype=dtype)
         memory = torch.randn(S, B, layer.memory_size, dtype=dtype)
-        states = layer.cell.definition().states
-        state = tuple(0.5 + torch.rand(B, layer.cell.definition().state_size(s), dtype=dtype) for s in states)
+        states = layer.recurrent.definitions[0].states
+        state = tuple(0.5 + torch.rand(B, layer.recurrent.definitions[0].state_size(s), dtype=dtype) for s in states)
         given: dict[str, Tensor] = {"memory": turn(memory)} | {f"{n}0": v for n, v in zip(states, state, strict=True)}
         if integer or table is not None:
             given["x"] = turn(ids)
