@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import math
 import pickle
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from cellwright import (
     LSTM,
     RNN,
     Cell,
+    CellError,
     GRUCell,
     LSTMCell,
     OptionError,
@@ -34,6 +36,7 @@ from cellwright import (
     tanh,
 )
 from cellwright.cells import BY_NAME
+from cellwright.lang import Definition
 from cellwright.nn import stepper
 from tests.rounding import assert_roundings
 
@@ -497,6 +500,25 @@ def test_what_is_no_value_by_itself_is_left_alone() -> None:
     assert seen[-1].abs().min() > 0
     assert not seen[:-1].any()
     assert Recurrent(SLSTMCell, 3, 4, zoneout=Zoneout(m=0.3))(x)[0].shape == (8, 8, 4)  # it may be asked for
+
+
+def test_auxiliary_states_of_a_cell_of_ones_own() -> None:
+    class Counted(Cell):
+        states = "h n"
+        auxiliary = "n"
+
+        def step(self, x: Any, h: Any, n: Any) -> Any:
+            return tanh(x + h / (1 + n)), n + 1
+
+    definition = Counted(3, 3).definition()
+    assert Definition.from_json(json.loads(json.dumps(definition.to_json()))).plain == ("h",)
+    _, (_, n) = Recurrent(Counted, 3, 3, zoneout=0.5, state_clip=2.0)(torch.randn(9, 2, 3))
+    assert (n == 9).all()
+    for wrong in ("h", "m"):
+        with pytest.raises(CellError, match=f"got auxiliary='{wrong}': '{wrong}' is no state behind the output"):
+            type("Wrong", (Counted,), {"auxiliary": wrong})(3, 3).definition()
+    with pytest.raises(CellError, match="damaged definition"):
+        Definition.from_json(definition.to_json() | {"auxiliary": ["m"]})
 
 
 def test_zoneout_of_each_unit_and_step() -> None:
