@@ -231,7 +231,7 @@ def predict(
 def export(
     run: RunFolder,
     format_: Format,
-    out: Annotated[Path, typer.Option(help="a new file, .npz: arrays by name")],
+    out: Annotated[Path, typer.Option(help="a new file, .npz with arrays by name, or .onnx")],
     last: Last = False,
 ) -> None:
     """Write the weights of a trained model for another framework."""

@@ -97,7 +97,7 @@ def export(run: Path, format_: str, out: Path, which: Which) -> str:
     """
     if format_ not in EXPORTS:
         raise OptionError(f"--format {format_}: expected one of {', '.join(EXPORTS)}")
-    _check_free(out)
+    _check_free(out, ".onnx" if format_ == "onnx" else ".npz")
     loaded = load(run, which)
     if loaded.config.task != "charlm":
         raise OptionError(
@@ -121,7 +121,7 @@ def import_(
         raise OptionError(f"--format {format_}: expected one of {', '.join(IMPORTS)}")
     if taken := sorted(_TAKEN & options.keys()):
         raise OptionError(f"--option {taken[0]}: expected an option such as reset_after=false; see --cell and --layer")
-    _check_free(out)
+    _check_free(out, ".safetensors")
     row = IMPORTS[format_]
     own = bool(row.reads) and fnmatch(source.name, row.reads) and not (row.arrays and source.suffix in _ARRAYS)
     arrays: Any = source if own else _arrays(source, row)
@@ -158,8 +158,10 @@ def _arrays(path: Path, row: _Import) -> dict[str, Any]:
     raise DataError(f"{path} has the ending {path.suffix!r}, expected one of {endings}")
 
 
-def _check_free(out: Path) -> None:
-    """RunError: there is something at `out`."""
+def _check_free(out: Path, ending: str) -> None:
+    """RunError: there is something at `out`. OptionError: its name says that it is another kind of file."""
+    if out.suffix != ending:
+        raise OptionError(f"--out {out}: expected a name that ends with {ending}")
     if out.exists() or out.is_symlink():
         raise RunError(f"--out {out} exists; name another file")
 

@@ -209,6 +209,10 @@ def test_exports_that_are_refused(cli: Cli, char_run: Path, text: Path, tmp_path
     refused(cli("export", char_run, "--format", "caffe", "--out", out), "--format caffe: expected one of torch, keras")
     refused(cli("export", tmp_path / "no", "--format", "keras", "--out", out), "is not a run folder")
     refused(cli("export", char_run, "--format", "keras", "--out", tmp_path / "no" / "w.npz"), "cannot be written")
+    other = tmp_path / "w.txt"
+    refused(cli("export", char_run, "--format", "keras", "--out", other), "expected a name that ends with .npz")
+    refused(cli("export", char_run, "--format", "onnx", "--out", out), "expected a name that ends with .onnx")
+    refused(cli("import", other, "--format", "tf1", "--out", other), "expected a name that ends with .safetensors")
     out.write_text("mine")
     refused(cli("export", char_run, "--format", "keras", "--out", out), f"--out {out} exists; name another file")
     assert out.read_text() == "mine"
