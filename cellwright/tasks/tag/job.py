@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +26,43 @@ from .config import TagConfig
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _LONGEST = 4096  # frames that go through the net at once when it is used
 _WORD = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
+_ID = re.compile(r"\d+(?:[-.]\d+)?")  # of a word, of several words, of a word that is not in the text
+_COMMENT = re.compile(r"# ?[\w.:]+( id)? = [^\t]*$")  # `# text = ...`
 
 
 class TagReader(Reader):
     """Sentences or recordings, with a label per step."""
 
     def examples(self, path: str, labelled: bool, training: bool, digest: Any = None) -> Iterator[Example]:
-        """Frames from tables; sentences from anything else, without labels also from running text (.txt)."""
+        """Frames from tables; sentences from anything else, without labels also from running text (.txt).
+
+        What is CoNLL-U is seen in the file, whatever its name.
+        """
         place = exists(Path(path))
         if place.is_dir():
             raise DataError(f"{place} is a folder; name its files, for example {place}/*.conllu")
         if place.suffix.lower() in SUFFIXES:
             yield from self._frames(Table(place, digest), labelled, training)
-        elif not labelled and place.suffix.lower() == ".txt":
-            for number, line in enumerate(lines(place), 1):
+            return
+        universal, found = _recognised(lines(place, digest))
+        if not labelled and place.suffix.lower() == ".txt" and not universal:
+            for number, line in enumerate(found, 1):
                 if words := _WORD.findall(line):
                     yield Example(f"{place}, line {number}", words, [], words)
         else:
-            yield from self._sentences(place, labelled, digest)
+            universal = universal or place.suffix.lower() == ".conllu"
+            yield from self._sentences(place, found, labelled, universal)
 
-    def _sentences(self, path: Path, labelled: bool, digest: Any) -> Iterator[Example]:
+    def _sentences(self, path: Path, found: Iterator[str], labelled: bool, universal: bool) -> Iterator[Example]:
         """Columns, an empty line between sentences; `#` begins a comment in CoNLL-U, -DOCSTART- is left out."""
-        universal = path.suffix.lower() == ".conllu"
         if self.layout.setdefault("kind", "words") != "words":
             raise DataError(f"{path} has words, and this run was trained on frames; name a .csv, .tsv or .jsonl file")
         words: list[str] = []
         labels: list[str] = []
         first = 0
-        for number, line in enumerate(lines(path, digest), 1):
+        for number, line in enumerate(found, 1):
             line = line.rstrip("\r\n")
-            if universal and line.startswith("#"):
+            if line.startswith("#") and (universal or (not words and _COMMENT.match(line))):
                 continue
             cells = line.split("\t") if "\t" in line else line.split()
             if not cells or cells[0] == "-DOCSTART-":
@@ -151,6 +159,17 @@ class TagReader(Reader):
         values = filled(np.stack(rows if before is None else [before, *rows]), self.config.fill)
         values = with_deltas(values) if self.config.deltas else values
         return Example(place, values[-len(rows) :], labels, shown)
+
+
+def _recognised(found: Iterator[str]) -> tuple[bool, Iterator[str]]:
+    """Whether lines are CoNLL-U: the first one of a word has ten columns and begins with an ID. And all the lines."""
+    seen = []
+    for line in found:
+        seen.append(line)
+        if line.strip() and not line.startswith("#"):
+            cells = line.split("\t")
+            return len(cells) == len(CONLLU) and bool(_ID.fullmatch(cells[0])), chain(seen, found)
+    return False, iter(seen)
 
 
 class TagJob(LabelJob):
