@@ -212,6 +212,27 @@ def test_tag_frames(cli: Cli, tmp_path: Path) -> None:
     assert [(r["row"], r["label"]) for r in said] == [("2", "down"), ("3", "up"), ("4", "down")]
 
 
+def test_a_time_among_the_features_is_said(cli: Cli, tmp_path: Path) -> None:
+    rows = [line.split(",") for line in frames(tmp_path / "a.csv", 60).read_text().splitlines()[1:]]
+
+    def said(name: str, value: Callable[[int], object], *more: str) -> str:
+        file = table(tmp_path / "b.csv", [(str(value(t)), str(t // 30), *row) for t, row in enumerate(rows)],
+                     (name, "part", "x", "noise", "state"))  # fmt: skip
+        run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        done = cli("train", "tag", file, "--out", run, "--window", 10, "--hidden", 4, "--steps", 2, *more)
+        assert done.code == 0, done
+        return "".join(line for line in done.out.splitlines() if line.startswith("note"))
+
+    grows = "among the features: a time, as it grows from row to row; --drop"
+    assert said("time", lambda t: 1.7e9 + t) == f"note   'time' {grows} time leaves it out"
+    assert said("Time (s)", lambda t: t / 7) == f"note   'Time (s)' {grows} 'Time (s)' leaves it out"
+    assert said("index", lambda t: t % 30, "--sequence", "part") == f"note   'index' {grows} index leaves it out"
+    assert said("index", lambda t: t % 30, "--drop", "part") == ""
+    assert said("time", lambda t: t - (t == 59)) == ""
+    assert said("height", lambda t: t) == ""
+    assert said("time", lambda t: t, "--drop", "time") == ""
+
+
 @pytest.mark.parametrize("kind", ["texts", "words", "frames"])
 def test_a_resumed_training_is_the_same_bit_for_bit(kind: str, tmp_path: Path) -> None:
     common: dict[str, Any] = {"hidden": 6, "layers": 2, "batch": 4, "steps": 45, "eval_every": 12, "dropout": 0.3}

@@ -1,6 +1,7 @@
 """N to N: a label for every word of a sentence, or for every frame of a recording."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -20,10 +21,11 @@ from ..data.tables import SUFFIXES, Table, exists, lines, named, numbers
 from ..job import Prediction
 from ..labels.dataset import Dataset, Example
 from ..labels.job import EMBED, LabelJob, Reader
-from ..labels.net import Net
+from ..labels.net import LabelTask, Net
 from .config import TagConfig
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_TIME = re.compile(r"(?:time|timestamp|datetime|date|t|index|unnamed: 0)(?:[ _(\[].*)?", re.IGNORECASE)
 _LONGEST = 4096  # frames that go through the net at once when it is used
 _WORD = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
 _ID = re.compile(r"\d+(?:[-.]\d+)?")  # of a word, of several words, of a word that is not in the text
@@ -120,6 +122,7 @@ class TagReader(Reader):
                 table.find(name, "--drop", "something to leave out")
             left = {label, config.sequence, *config.drop}
             layout.update(kind="frames", label=label, columns=[name for name in table.columns if name not in left])
+            layout["times"] = [name for name in layout["columns"] if _TIME.fullmatch(name)]
             if not layout["columns"]:
                 raise DataError(f"{table.path} has no features: {named(table.columns)} and nothing else")
         if layout["kind"] != "frames":
@@ -132,10 +135,11 @@ class TagReader(Reader):
         rows: list[Any] = []
         labels: list[str] = []
         shown: list[str] = []
-        group, before = "", None
+        group, before, clock = "", None, None
         for number, cells in table.rows():
             place = f"{table.path}, row {number}"
             here = cells[group_at] if group_at >= 0 else ""
+            clock = self._grows(table, cells, place, clock if here == group else None)
             if rows and (here != group or len(rows) == longest):
                 piece = self._recording(table, rows, labels, shown, before)
                 yield piece
@@ -152,6 +156,15 @@ class TagReader(Reader):
                 labels.append(cells[label_at].strip())
         if rows:
             yield self._recording(table, rows, labels, shown, before)
+
+    def _grows(self, table: Table, cells: list[str], place: str, before: Any) -> Any:
+        """Of the columns that may be a time, those that grow from row to row stay in the layout. Gives their values."""
+        if self._trained or not (names := self.layout["times"]):
+            return None
+        found = numbers([cells[table.columns.index(name)] for name in names], names, place, True, np.float64)
+        now = dict(zip(names, found.tolist(), strict=True))
+        self.layout["times"] = [name for name in names if before is None or now[name] > before[name]]
+        return now
 
     def _recording(self, table: Table, rows: list[Any], labels: list[str], shown: list[str], before: Any) -> Example:
         place = f"{table.path}, rows {shown[0]} to {shown[-1]}"
@@ -183,6 +196,16 @@ class TagJob(LabelJob):
     def topology(self, config: TagConfig, recurrent: Recurrent, output: nn.Module) -> nn.Module:
         """N to N."""
         return ManyToMany(recurrent, output)
+
+    def facts(self, config: TagConfig, net: Net, data: Dataset, task: LabelTask) -> dict[str, list[str]]:
+        """Those of all labels, and a time that is a feature."""
+        rows = super().facts(config, net, data, task)
+        if times := data.layout.get("times"):
+            drop = " ".join(f"--drop {shlex.quote(name)}" for name in times)
+            rows["note"] = [
+                f"{named(times)} among the features: a time, as it grows from row to row; {drop} leaves it out"
+            ]
+        return rows
 
     def lexicons(self, config: TagConfig, data: Dataset) -> tuple[Lexicon | None, Lexicon | None, bool, int]:
         """A vector per word in small letters, and its characters as they are."""
