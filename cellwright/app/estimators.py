@@ -3,8 +3,7 @@
 import io
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from numbers import Integral
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from ..tasks.forecast.job import ForecastJob
 from ..tasks.forecast.windows import Windows
 from ..tasks.labels.dataset import Dataset, Example
 from ..tasks.labels.job import LabelJob
+from ..tasks.labels.kinds import kind_of, spelled, values
 from ..tasks.labels.net import Judgement
 from ..tasks.tag.job import TagJob
 from ..train.progress import Lines, display
@@ -28,14 +28,7 @@ from .runs import Loaded, load, start
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_KINDS: dict[str, Any] = {"int": int, "bool": "True".__eq__}  # labels of a run, which are texts, as they were given
 _LEFT = (("out", None), ("quiet", True))  # what goes without saying
-
-
-def _kind_of(labels: Iterable[Any]) -> str:
-    """What all of them are: "bool", "int", or "" for texts and mixtures."""
-    kinds = {"bool" if isinstance(k, (bool, np.bool_)) else "int" if isinstance(k, Integral) else "" for k in labels}
-    return kinds.pop() if len(kinds) == 1 else ""
 
 
 class NotFittedError(RunError, AttributeError):
@@ -136,24 +129,31 @@ class _Labeller(_Estimator):
         if y is None:
             raise InputError("got no y, expected labels beside X")
         config = self._begin()
-        labels: Any = list(y) if hasattr(y, "__iter__") and not isinstance(y, str) else y
-        examples = list(self._examples(X, labels))
+        examples = list(self._examples(X, y))
+        kind = kind_of(label for example in examples for label in example.labels)
         features = examples[0].inputs.shape[1] if examples and isinstance(examples[0].inputs, np.ndarray) else 0
         if features and hasattr(config, "series"):
             config = config.changed(series=features)
-        layout = {**self._layout(features), "labels": _kind_of(self._flat(labels))}
-        return self._train(config, self._job.gather(config, Dataset(), layout, examples))
+        layout = {**self._layout(features), "labels": kind}
+        return self._train(config, self._job.gather(config, Dataset(), layout, (_spelled(e, kind) for e in examples)))
 
     @property
-    def classes_(self) -> tuple[Any, ...]:
-        """The labels, in the order of the probabilities: texts, or numbers or truth values if all were such."""
+    def classes_(self) -> NDArray[Any]:
+        """The labels [K], sorted, as the probabilities are: texts, or numbers or truth values if all were such."""
         encoding = self._fitted.net.encoding
-        kind = _KINDS.get(encoding.layout.get("labels", ""), str)
-        return tuple(kind(label) for label in encoding.labels)
+        return values(encoding.labels, encoding.layout.get("labels", ""))
 
     def _scored(self, X: Iterable[Any], y: Iterable[Any] | None = None) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for _, scores, truth in self._job.answers(self._fitted.net, self._examples(X, y)):
+        net = self._fitted.net
+        kind = net.encoding.layout.get("labels", "")
+        for _, scores, truth in self._job.answers(net, (_spelled(e, kind) for e in self._examples(X, y))):
             yield scores, truth
+
+    def _probabilities(self, X: Iterable[Any]) -> Iterator[NDArray[np.float64]]:
+        """[1 or T, K] per sequence. They add up to 1 in float64, as the net's float32 do not."""
+        for scores, _ in self._scored(X):
+            p: NDArray[np.float64] = np.exp(scores)
+            yield p / p.sum(-1, keepdims=True)
 
     def score(self, X: Iterable[Any], y: Iterable[Any]) -> float:
         """The share of right labels. DataError: a label that was not in the training data."""
@@ -183,7 +183,9 @@ class _Labeller(_Estimator):
             if not len(inputs):
                 raise InputError(f"got an empty sequence as X[{n}], expected one step or more")
             given = () if labels is None else self._labels(labels[n], len(inputs), n)
-            yield Example(f"X[{n}]", inputs, [self._label(label, n) for label in given], row)
+            if wrong := [k for k in given if np.ndim(k) or k is None or k != k or k == ""]:  # NaN is not itself
+                raise InputError(f"got {wrong[0]!r} as a label in y[{n}], expected a text, a number or a truth value")
+            yield Example(f"X[{n}]", inputs, given, row)
 
     def _inputs(self, row: Any, place: str) -> Any:
         """Numbers [T, F], or symbols."""
@@ -206,17 +208,12 @@ class _Labeller(_Estimator):
         """The labels of one sequence."""
         raise NotImplementedError
 
-    def _label(self, given: Any, n: int) -> str:
-        if np.ndim(given) or given is None or given != given or given == "":
-            raise InputError(f"got {given!r} as a label in y[{n}], expected a text, a number or a truth value")
-        return str(given)
-
-    def _flat(self, y: Sequence[Any]) -> Iterator[Any]:
-        """All labels."""
-        raise NotImplementedError
-
     def _layout(self, features: int) -> dict[str, Any]:
         raise NotImplementedError
+
+
+def _spelled(example: Example, kind: str) -> Example:
+    return replace(example, labels=[spelled(label, kind) for label in example.labels])
 
 
 class Classifier(_Labeller):
@@ -236,24 +233,20 @@ class Classifier(_Labeller):
     _job = ClassifyJob()
     _kind = "classifier"
 
-    def predict(self, X: Iterable[Any]) -> list[Any]:
-        """A class per sequence: texts, or arrays of numbers [T] or [T, F]."""
-        classes = self.classes_
-        return [classes[int(scores[0].argmax())] for scores, _ in self._scored(X)]
+    def predict(self, X: Iterable[Any]) -> NDArray[Any]:
+        """A class per sequence, [N], out of `classes_`; sequences are texts, or arrays of numbers [T] or [T, F]."""
+        found: NDArray[Any] = self.classes_[np.array([scores[0].argmax() for scores, _ in self._scored(X)], int)]
+        return found
 
     def predict_proba(self, X: Iterable[Any]) -> NDArray[np.float64]:
         """Probabilities [N, K], in the order of `classes_`."""
-        found = [np.exp(scores[0]) for scores, _ in self._scored(X)]
-        return np.stack(found) if found else np.empty((0, len(self.classes_)))
+        return np.array([p[0] for p in self._probabilities(X)]).reshape(-1, len(self.classes_))
 
     def _inputs(self, row: Any, place: str) -> Any:
         return symbols_of(row, self._config) if isinstance(row, str) else super()._inputs(row, place)
 
     def _labels(self, given: Any, steps: int, n: int) -> Sequence[Any]:
         return [given]
-
-    def _flat(self, y: Sequence[Any]) -> Iterator[Any]:
-        return iter(y)
 
     def _layout(self, features: int) -> dict[str, Any]:
         columns = {"columns": [], "named": False} if features else {"text": "text"}
@@ -278,12 +271,12 @@ class Tagger(_Labeller):
 
     def predict(self, X: Iterable[Any]) -> list[list[Any]]:
         """Labels per sequence: lists of words, or arrays of numbers [T] or [T, F]."""
-        classes = self.classes_
+        classes = self.classes_.tolist()
         return [[classes[k] for k in scores.argmax(-1)] for scores, _ in self._scored(X)]
 
     def predict_proba(self, X: Iterable[Any]) -> list[NDArray[np.float64]]:
         """Probabilities [T, K] per sequence, in the order of `classes_`."""
-        return [np.exp(scores) for scores, _ in self._scored(X)]
+        return list(self._probabilities(X))
 
     def _inputs(self, row: Any, place: str) -> Any:
         if isinstance(row, str):
@@ -299,9 +292,6 @@ class Tagger(_Labeller):
             got = f"{len(given)} labels" if hasattr(given, "__len__") and not isinstance(given, str) else repr(given)
             raise InputError(f"got {got} as y[{n}], expected {steps} labels, one for each step of X[{n}]")
         return list(given)
-
-    def _flat(self, y: Sequence[Any]) -> Iterator[Any]:
-        return chain.from_iterable(y)
 
     def _layout(self, features: int) -> dict[str, Any]:
         if not features:

@@ -52,13 +52,19 @@ class Confusion:
 class SpanScore:
     """F1 of whole spans, as in the CoNLL tasks: right is a span with the right beginning, end and type.
 
-    Labels B-X I-X L-X E-X U-X S-X and O are read as the CoNLL scorer reads them. Other labels have no beginnings: a
-    span is then a run of one label.
+    `O` is outside of every span, and runs of it are none. Other labels are read as the CoNLL scorer and seqeval do:
+
+        IOB2 (BIO)       B-X begins a span of type X, I-X goes on
+        IOB1             I-X also begins one: after O, or after another type
+        IOBES, BILOU     E-X or L-X ends one, S-X or U-X is a whole one; so in BMES and BMEWO, where M-X goes on
+        IO               a label without a mark: a span is a run of it
+
+    A stray label without a mark, such as `_`, is a type of its own. Marks are read where `O` is a label, or where most
+    labels have one: `S-phase` between `G1` and `G2` is a name. Marks may be without a type, if B and I or M are.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(names)
-        self._tagged = all(name == "O" or name[:2] in _MARKS for name in names)
+        self._read = _read(names)
         self.right = self.there = self.guessed = 0
 
     def add(self, truth: NDArray[np.int64], guess: NDArray[np.int64]) -> None:
@@ -70,21 +76,32 @@ class SpanScore:
 
     @property
     def f1(self) -> float:
-        """2 right / (there + guessed)."""
+        """2 right / (there + guessed); 0 where there is none, not even a guess."""
         return 2 * self.right / max(self.there + self.guessed, 1)
 
     def spans(self, labels: NDArray[np.int64]) -> set[tuple[int, int, str]]:
         """Beginning, end (not included) and type of each span."""
-        found, begin, kind, last = set(), 0, "", ""
-        for t, name in enumerate([*(self._names[k] for k in labels), "O" if self._tagged else ""]):
-            mark, here = (name[0], name[2:]) if self._tagged else ("I", name)
-            inside = here == kind and mark not in "BSUO" and last not in "ELSU"
+        found, begin, kind, last = set(), 0, "", "O"
+        for t, (mark, here) in enumerate([*(self._read[k] for k in labels), ("O", "")]):
+            inside = last in "BIM" and mark in "IMEL" and here == kind
             if not inside:
-                if kind:
+                if last != "O":
                     found.add((begin, t, kind))
-                begin, kind = t, "" if mark == "O" else here
-            last = mark if self._tagged else "I"
+                begin, kind = t, here
+            last = mark
         return found
 
 
-_MARKS = ("B-", "I-", "L-", "E-", "U-", "S-")
+_MARKS = "BIMELSUW"
+
+
+def _read(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The mark and the type of each label; a type of its own goes on as long as it lasts, like one marked I."""
+    alone = "B" in names and bool({"I", "M"} & set(names))
+    marked = [name[:1] in set(_MARKS) and (name[1:2] == "-" or (alone and len(name) == 1)) for name in names]
+    if "O" not in names and 2 * sum(marked) <= len(names):
+        marked = [False] * len(names)
+    return [
+        ("O", "") if name == "O" else (name[0], name[2:]) if has else ("I", name)
+        for name, has in zip(names, marked, strict=True)
+    ]

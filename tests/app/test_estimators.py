@@ -23,8 +23,8 @@ def test_texts(tmp_path: Path) -> None:
     assert model.score(X, y) == np.mean([a == b for a, b in zip(model.predict(X), y, strict=True)])
     p = model.predict_proba(X)
     assert p.shape == (60, 2)
-    np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)  # the softmax is in float32
-    assert [model.classes_[k] for k in p.argmax(1)] == model.predict(X)
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-12)
+    assert np.array_equal(model.classes_[p.argmax(1)], model.predict(X))
     again = Classifier.load(tmp_path / "run")
     assert again.predict_proba(X).tolist() == p.tolist()
     with pytest.raises(RunError, match="a run of classify, expected one of tag"):
@@ -37,7 +37,8 @@ def test_series() -> None:
     y = [x[-1] > 0 for x in X]
     model = Classifier(**{**SMALL, "hidden": 8, "bidirectional": False}).fit(X, y)
     assert model.score(X, y) > 0.93
-    assert model.predict([[1.0, -3.0], [-1.0, 3.0]]) == [False, True]
+    found = model.predict([[1.0, -3.0], [-1.0, 3.0]])
+    assert found.dtype == bool and found.tolist() == [False, True]
 
 
 def test_words_and_frames() -> None:
@@ -63,15 +64,33 @@ def test_labels_come_back_as_they_were_given(tmp_path: Path) -> None:
     settings = {**SMALL, "hidden": 8, "steps": 60, "lr": 0.03}
     model = Classifier(**settings, out=tmp_path / "run").fit(X, y)
     found = model.predict(X)
-    assert set(found) == {7, 10} and all(type(k) is int for k in found)
-    assert model.classes_ == (10, 7), "in the order of the probabilities"
+    assert found.dtype == np.int64 and set(found) == {7, 10}
+    assert model.classes_.tolist() == [7, 10], "in the order of numbers, which is that of the probabilities"
+    assert np.array_equal(model.classes_[model.predict_proba(X).argmax(1)], found)
     assert model.score(X, y) == np.mean(found == y) > 0.9
-    assert Classifier.load(tmp_path / "run").predict(X) == found
-    assert set(Classifier(**settings).fit(X, [str(k) for k in y]).predict(X)) == {"7", "10"}
+    assert model.score(X, y.astype(float)) == model.score(X, y.tolist()) == model.score(X, y)
+    with pytest.raises(DataError, match=r"has the label '10\.5'"):
+        model.score(X, y + 0.5)
+    assert np.array_equal(Classifier.load(tmp_path / "run").predict(X), found)
+    kinds: list[tuple[Any, Any]] = [
+        ([str(k) for k in y], ["10", "7"]),
+        (y.astype(float), [7.0, 10.0]),
+        (y.astype(np.float32) / 10, [float(np.float32(0.7)), 1.0]),
+        ([7 if k == 7 else 10.5 for k in y], [7.0, 10.5]),
+        (y > 8, [False, True]),
+        ([True if k == 7 else "no" for k in y], ["True", "no"]),
+    ]
+    for given, classes in kinds:
+        model = Classifier(**{**settings, "steps": 2}).fit(X, given)
+        assert model.classes_.dtype == np.array(classes).dtype and model.classes_.tolist() == classes
+        found = model.predict(X)
+        assert found.dtype == model.classes_.dtype and found.shape == (80,)
+        assert model.score(X, given) == np.mean(found == np.array([str(k) for k in given] if "no" in given else given))
+    assert model.predict([]).shape == (0,) and model.predict_proba([]).shape == (0, 2)
     frames = [draw.normal(size=(6, 1)) for _ in range(40)]
     rises = [f[:, 0] > 0 for f in frames]
     tagger = Tagger(**settings).fit(frames, rises)
-    assert tagger.classes_ == (False, True) and tagger.score(frames, rises) > 0.9
+    assert tagger.classes_.tolist() == [False, True] and tagger.score(frames, rises) > 0.9
     assert all(label is True or label is False for row in tagger.predict(frames) for label in row)
 
 
@@ -82,7 +101,7 @@ def test_parameters_as_scikit_learn_has_them(tmp_path: Path) -> None:
     assert model.set_params(hidden=6) is model
     assert not hasattr(model, "classes_")
     X, y = split(texts(40))
-    assert model.fit(X, y) is model and model.classes_ == ("x first", "y first")
+    assert model.fit(X, y) is model and model.classes_.tolist() == ["x first", "y first"]
     before = model.predict_proba(X[:3])
     model.set_params(level="word")
     assert model.predict_proba(X[:3]).tolist() == before.tolist(), "only the next fit knows of it"
@@ -104,12 +123,32 @@ def test_parameters_as_scikit_learn_has_them(tmp_path: Path) -> None:
 def test_with_scikit_learn() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     from sklearn.base import clone, is_classifier
-    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.metrics import f1_score, log_loss, roc_auc_score
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict, cross_val_score
 
     X, y = split(texts(60))
     model = Classifier(hidden=4, steps=3, eval_every=3)
     assert is_classifier(model) and clone(model).get_params() == model.get_params()
     assert cross_val_score(model, X, y, cv=3).shape == (3,)
+    numbers = {"x first": 10, "y first": 9}  # as texts they are in the other order
+    for labels in (y, [numbers[k] for k in y], [numbers[k] - 9.0 for k in y]):
+        given = np.array(labels)
+        model = Classifier(hidden=8, steps=12, eval_every=12, lr=0.02)
+        p = cross_val_predict(model, X, given, cv=2, method="predict_proba")
+        found = cross_val_predict(model, X, given, cv=2)
+        assert p.shape == (60, 2) and found.dtype == given.dtype
+        assert np.array_equal(np.unique(given)[p.argmax(1)], found)
+        large = np.unique(given)[1]
+        scores: dict[str, Any] = {
+            "roc_auc": lambda k, p=p, y=given, large=large: roc_auc_score(y[k] == large, p[k, 1]),
+            "neg_log_loss": lambda k, p=p, y=given: -log_loss(y[k], p[k]),
+            "f1_macro": lambda k, f=found, y=given: f1_score(y[k], f[k], average="macro"),
+        }
+        halves = [k for _, k in StratifiedKFold(2).split(X, given)]
+        for name, by_hand in scores.items():
+            got = cross_val_score(model, X, given, cv=2, scoring=name, error_score="raise")
+            np.testing.assert_allclose(got, [by_hand(k) for k in halves], rtol=1e-9)
+    assert cross_val_score(model, X, np.array(y) == "x first", cv=2, scoring="f1", error_score="raise").shape == (2,)
     found = GridSearchCV(model, {"hidden": [2, 3]}, cv=2, scoring="accuracy").fit(X, y)
     assert found.best_estimator_.get_params()["hidden"] in (2, 3) and len(found.predict(X)) == 60
 

@@ -159,6 +159,46 @@ def test_tag_words(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "p.tsv").read_text().splitlines()[0] == "place\tword\tlabel\tprobability"
 
 
+CONLLU = """# sent_id = {n}
+# text = {text}
+1-2\t{text}\t_\t_\t_\t_\t_\t_\t_\t_
+{rows}
+8.1\tghost\t_\tVERB\t_\t_\t_\t_\t_\tSpaceAfter=No
+
+"""
+
+
+def test_columns_of_universal_dependencies_are_known_by_what_they_are(cli: Cli, tmp_path: Path) -> None:
+    """The same file under three names, and as columns of words and labels with and without comments, is the same."""
+    found = sentences(40)
+    universal = ""
+    for n, sentence in enumerate(found):
+        rows = [f"{k}\t{w}\t_\t{label}\t_\t_\t0\t_\t_\tSpaceAfter=No" for k, (w, label) in enumerate(sentence, 1)]
+        universal += CONLLU.format(n=n, text=" ".join(w for w, _ in sentence), rows="\n".join(rows))
+    conll(tmp_path / "a.conll", found)
+    plain = (tmp_path / "a.conll").read_text()
+    texts = {f"u.{ending}": universal for ending in ("conllu", "conll", "txt")}
+    texts |= {
+        "p.conll": plain,
+        "c.conll": "# sent_id = 1\n# text = # is no number\n" + plain.replace("\n\n", "\n\n# x = 1\n"),
+    }
+    weights = []
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        run = tmp_path / f"run-{name}"
+        done = cli("train", "tag", tmp_path / name, "--out", run, "--hidden", 4, "--steps", 3)
+        assert done.code == 0 and "40 sequences" in done.out, done
+        assert load(run).net.encoding.labels == ("ADV", "NEG", "NOUN", "PART", "VERB")
+        weights.append(Run.open(run).load("last")[0])
+    for other in weights[1:]:
+        assert all(t.equal(other[key]) for key, t in weights[0].items())
+    said = [cli("predict", run, tmp_path / name).out for name in ("u.conllu", "u.conll", "u.txt", "p.conll")]
+    assert said[0].count("\n\n") == 40 and said[0].split("\t")[0] == found[0][0][0] and len(set(said)) == 1
+    assert cli("eval", run, tmp_path / "u.txt").out == cli("eval", run, tmp_path / "u.conllu").out
+    hashes = conll(tmp_path / "h.conll", [[("#", "NOUN"), ("a", "VERB"), ("=", "ADV")]])  # words that begin as comments
+    assert cli("predict", run, hashes).out.startswith("#\t")
+
+
 def test_tag_frames(cli: Cli, tmp_path: Path) -> None:
     data, new, run = frames(tmp_path / "a.csv", 900), frames(tmp_path / "new.csv", 150, 1), tmp_path / "run"
     options = ["--hidden", 12, "--window", 30, "--batch", 8, "--steps", 120, "--lr", 0.02, "--dropout", 0]
@@ -170,6 +210,27 @@ def test_tag_frames(cli: Cli, tmp_path: Path) -> None:
     bare = table(tmp_path / "bare.csv", [("0.1", "2"), ("0.2", "-2"), ("0.3", "-2")], ("other", "x"))
     said = list(csv.DictReader(io.StringIO(cli("predict", run, bare).out)))
     assert [(r["row"], r["label"]) for r in said] == [("2", "down"), ("3", "up"), ("4", "down")]
+
+
+def test_a_time_among_the_features_is_said(cli: Cli, tmp_path: Path) -> None:
+    rows = [line.split(",") for line in frames(tmp_path / "a.csv", 60).read_text().splitlines()[1:]]
+
+    def said(name: str, value: Callable[[int], object], *more: str) -> str:
+        file = table(tmp_path / "b.csv", [(str(value(t)), str(t // 30), *row) for t, row in enumerate(rows)],
+                     (name, "part", "x", "noise", "state"))  # fmt: skip
+        run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        done = cli("train", "tag", file, "--out", run, "--window", 10, "--hidden", 4, "--steps", 2, *more)
+        assert done.code == 0, done
+        return "".join(line for line in done.out.splitlines() if line.startswith("note"))
+
+    grows = "among the features: a time, as it grows from row to row; --drop"
+    assert said("time", lambda t: 1.7e9 + t) == f"note   'time' {grows} time leaves it out"
+    assert said("Time (s)", lambda t: t / 7) == f"note   'Time (s)' {grows} 'Time (s)' leaves it out"
+    assert said("index", lambda t: t % 30, "--sequence", "part") == f"note   'index' {grows} index leaves it out"
+    assert said("index", lambda t: t % 30, "--drop", "part") == ""
+    assert said("time", lambda t: t - (t == 59)) == ""
+    assert said("height", lambda t: t) == ""
+    assert said("time", lambda t: t, "--drop", "time") == ""
 
 
 @pytest.mark.parametrize("kind", ["texts", "words", "frames"])

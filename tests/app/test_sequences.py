@@ -144,22 +144,31 @@ def test_caption(cli: Cli, tmp_path: Path) -> None:
 def test_captions_of_features_and_of_every_kind_of_table(cli: Cli, tmp_path: Path) -> None:
     """An object of JSON with several captions per image, rows with them, and a table give the same."""
     features = np.eye(4, dtype=np.float32)[np.arange(40) % 4]
-    np.savez(tmp_path / "f.npz", features=features)
-    texts = {str(n): [f"number {DIGITS[n % 4]}", f"it is {DIGITS[n % 4]}"] for n in range(40)}
+    np.savez(tmp_path / "f.npz", features=features, keys=[f"{n}.jpg" for n in range(40)])
+    texts = {f"{n}.jpg": [f"number {DIGITS[n % 4]}", f"it is {DIGITS[n % 4]}"] for n in range(40)}
     rows = [{"image": key, "caption": text} for key, some in texts.items() for text in some]
     (tmp_path / "a.json").write_text(json.dumps(texts))
     (tmp_path / "b.json").write_text(json.dumps(rows))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    numbered = [(name, n, text) for name, some in texts.items() for n, text in enumerate(some)]
+    coco = {
+        "images": [{"id": 7 + n, "file_name": name} for n, name in enumerate(texts)],
+        "annotations": [{"image_id": 7 + list(texts).index(name), "caption": f"{t} \n"} for name, _, t in numbered],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    (tmp_path / "flickr8k.txt").write_text("".join(f"{name}#{n}\t{text}\n" for name, n, text in numbered))
+    piped = "".join(f"{name}| {n}| {text}\n" for name, n, text in numbered)
+    (tmp_path / "flickr30k.csv").write_text(f"image_name| comment_number| comment\n{piped}")
     (tmp_path / "a.tsv").write_text("id\tsentence\n" + "".join(f"{r['image']}\t{r['caption']}\n" for r in rows))
     found = []
-    for name in ("a.json", "b.json", "a.jsonl", "a.tsv"):
-        run = tmp_path / f"run-{name}"
-        done = cli("train", "caption", tmp_path / name, tmp_path / "f.npz", "--out", run, "--hidden", 8, "--steps", 120,
-                   "--attention", "none", *FAST)  # fmt: skip
+    for name in ("a.json", "b.json", "a.jsonl", "coco.json", "flickr8k.txt", "flickr30k.csv", "a.tsv", "learns"):
+        run, steps, table_ = tmp_path / f"run-{name}", 120 if name == "learns" else 3, name.replace("learns", "a.tsv")
+        done = cli("train", "caption", tmp_path / table_, tmp_path / "f.npz", "--out", run, "--hidden", 8, "--steps",
+                   steps, "--attention", "none", *FAST)  # fmt: skip
         assert done.code == 0, done
         assert "features 1 x 4" in done.out and "40 images, 80 texts" in done.out
         found.append(Run.open(run).load("last")[0])
-    for other in found[1:]:
+    for other in found[1:-1]:
         assert all(t.equal(other[key]) for key, t in found[0].items())
     said = cli("predict", run, tmp_path / "f.npz").out.splitlines()
     assert all(DIGITS[n % 4] in line for n, line in enumerate(said))
@@ -305,6 +314,23 @@ def test_captions_and_images_that_do_not_fit(cli: Cli, tmp_path: Path) -> None:
     refused(train(tmp_path / "a.json", images), "a.json, entry 1 has no text")
     (tmp_path / "a.json").write_text('[{"image": "i1"}]')
     refused(train(tmp_path / "a.json", images), "a.json, entry 1 is not an object with 'image' and 'caption'")
+    bad: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("coco.json", ([], [{"image_id": 3}]), ("coco.json, annotation 1 has no 'image_id' or no 'caption'",)),
+        ("coco.json", ([{"id": 1}], []), ("coco.json, image 1 has no 'id' or no 'file_name'",)),
+        ("coco.json", ([{"id": 1, "file_name": "i0"}], [{"image_id": k, "caption": "a"} for k in (9, 1, 8)]),
+         ("2 annotation(s) have an image_id that is not among its images: '9', '8'", "--partial")),
+        ("coco.json", ([{"id": 1, "file_name": "i0"}], []), ("coco.json has no captions",)),
+        ("a.txt", "i0.png#0\ta square\ni1.png#0\n", ("a.txt, line 2 has no caption",)),
+        ("a.txt", "i0.png#0\ta square\na square\ta\n", ("a.txt, line 2 has no name of an image",)),
+        ("a.txt", "image,caption\ni0,a square\n", ("a.txt, line 1 is neither `a.jpg#0`", "give it another name")),
+        ("b.csv", "image| n| comment\ni0| 0  a square\n", ("b.csv, row 2 has 2 columns, expected 3",)),
+        ("b.csv", "i0.png| 0| a square\n", ("expected names of columns in its first row",)),
+    ]  # fmt: skip
+    for name, content, words in bad:
+        if name == "coco.json":
+            content = json.dumps(dict(zip(("images", "annotations"), content, strict=True)))
+        (tmp_path / name).write_text(content)
+        refused(train(tmp_path / name, images), *words)
     assert not run.exists()
     # with --partial, what fits is learned from; captions for validation may be of the same images
     other.write_text("\n".join([*rows[:41], "i99,a square"]) + "\n")

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from cellwright.app.runs import load, start
 from cellwright.tasks.charlm.config import CharLMConfig
 
-from .conftest import Result, Stop, assert_resumes_exactly, refused
+from .conftest import Result, Stop, assert_resumes_exactly, last_line, refused
 
 Cli = Callable[..., Result]
 COMMON = {"hidden": 10, "layers": 1, "batch": 4, "chunk": 8, "steps": 30, "eval_every": 10, "sample_length": 5}
@@ -46,13 +46,15 @@ def test_the_whole_way(cli: Cli, book: Path, tmp_path: Path, level: str) -> None
         nats = cross_entropy(net.model.eval()(ids[:-1, None])[0][:, 0], ids[1:]).item()
     assert f"{len(ids):,} tokens, {nats:.4f} nats" in found.out
     assert f"perplexity {math.exp(nats):.2f}" in found.out
-    assert f"{nats * len(ids) / len(text) / math.log(2):.4f} bits per character" in found.out
-    assert ("<unk>" in found.out) == (level == "word")
+    bits = nats * len(ids) / math.log(2)
     if level == "word":  # "Ωmega" and its space, and whatever came once: 8 bits for each byte, and for the end
         pieces = re.findall(r" ?\w+| ?[^\w\s]|\s", text)
-        bits = sum(8 * len(t.encode()) + 8 for t, k in zip(pieces, ids.tolist(), strict=True) if k == 0)
-        assert bits >= 56
-        assert f"{nats * len(ids) / len(text) / math.log(2) + bits / len(text):.4f} bits per character\n" in found.out
+        spelled = sum(8 * len(t.encode()) + 8 for t, k in zip(pieces, ids.tolist(), strict=True) if k == 0)
+        assert spelled >= 56
+        bits += spelled
+    assert f"{len(text):,} characters, {bits * math.log(2) / len(text):.4f} nats" in found.out
+    assert f"{bits / len(text):.4f} bits per character\n" in found.out
+    assert ("<unk> as one token" in found.out) == ("tokens are <unk>" in found.out) == (level == "word")
     # generation: a seed gives a text, `stop` ends it, a prompt may have what nobody has seen
     first, again = (cli("generate", run, "--prompt", "Ω the ", "--length", 40, "--seed", 3) for _ in "ab")
     assert first.code == 0 and first.out == again.out and first.out.startswith("Ω the "), first
@@ -60,6 +62,33 @@ def test_the_whole_way(cli: Cli, book: Path, tmp_path: Path, level: str) -> None
     assert cli("export", run, "--format", "torch", "--out", tmp_path / "w.npz").code == 0
     vocabulary = json.loads((run / "vocabulary.json").read_text())
     assert vocabulary["level"] == level
+
+
+@pytest.mark.parametrize("level", ["word", "bpe"])
+def test_training_and_eval_say_the_same_of_a_text(cli: Cli, tmp_path: Path, level: str) -> None:
+    """Of the test and validation texts, whose words have mostly never been seen."""
+    parts = [PROSE, *("".join(f"{word}{k} was\n" for k in range(60)) for word in ("Zebra", "Yak"))]
+    whole = "".join(parts)
+    shares = [
+        f"--{name}={len(part) / len(whole):.15f}" for name, part in zip(("validation", "test"), parts[1:], strict=True)
+    ]
+    for name, text in zip(("book", "validation", "test"), (whole, *parts[1:]), strict=True):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in COMMON.items()]
+    run = tmp_path / "run"
+    done = cli(
+        "train", "charlm", tmp_path / "book.txt", "--out", run, "--level", level, "--vocabulary", 300, *shares, *options
+    )
+    assert done.code == 0, done
+    assert ("33.3% of the validation tokens are <unk>, each spelled at 8 bits per byte" in done.out) == (
+        level == "word"
+    )
+    for name in ("validation", "test"):
+        said, found = last_line(done, name), cli("eval", run, tmp_path / f"{name}.txt")
+        for words in (r"([\d.]+) nats per token", r"perplexity ([\d.]+)", r"([\d.]+) bits per character"):
+            training = re.findall(words, said)
+            at_last = re.findall(words.replace(" per token", " and"), found.out)
+            assert len(training) == 1 and training[0] in at_last, (said, found.out)
 
 
 @pytest.mark.parametrize("level", ["word", "bpe"])

@@ -42,12 +42,12 @@ def test_a_class_that_nobody_speaks_of_has_no_f1() -> None:
     assert "dog (1)" in table
 
 
-def chunks(tags: list[str]) -> set[tuple[int, int, str]]:
-    """The two rules of the CoNLL scorer: where a chunk begins, and where one ends, from two neighbouring tags."""
+def seqeval(tags: list[str]) -> set[tuple[int, int, str]]:
+    """The two rules of the CoNLL scorer and of seqeval: where a span begins and where one ends, from two neighbours."""
     found, begin = set(), 0
-    before, kind = "O", ""
+    before, kind = "O", "-"
     for t, tag in enumerate([*tags, "O"]):
-        mark, here = tag[0], tag[2:]
+        mark, here = (tag[0], tag[1:].split("-", 1)[-1])
         ends = before in "ES" or (before in "BI" and mark in "BSO") or (before != "O" and kind != here)
         starts = mark in "BS" or (before in "ESO" and mark in "EI") or (mark != "O" and kind != here)
         if before != "O" and ends:
@@ -58,9 +58,62 @@ def chunks(tags: list[str]) -> set[tuple[int, int, str]]:
     return found
 
 
-@given(st.lists(st.sampled_from(TAGS), max_size=12))
-def test_spans_are_those_of_the_conll_scorer(tags: list[str]) -> None:
-    assert SpanScore(TAGS).spans(np.array([TAGS.index(t) for t in tags], int)) == chunks(tags)
+def f1(pairs: list[tuple[list[str], list[str]]]) -> float:
+    right = there = guessed = 0
+    for truth, guess in pairs:
+        want, got = seqeval(truth), seqeval(guess)
+        right, there, guessed = right + len(want & got), there + len(want), guessed + len(got)
+    precision, recall = right / max(guessed, 1), right / max(there, 1)
+    return 2 * precision * recall / (precision + recall) if right else 0.0
+
+
+SCHEMES = {  # with names that seqeval, which takes the first letter for the mark, cannot take for something else
+    "BIO": ["O", "B-X", "I-X", "B-Y", "I-Y"],
+    "IOBES": TAGS,
+    "IO": ["O", "PER", "GPE"],
+    "BIO and a stray one": ["O", "B-X", "I-X", "I-Y", "MISC"],
+    "without O": ["B-X", "I-X", "B-Y", "I-Y", "MISC"],
+    "runs": ["NOUN", "VERB", "DET"],
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(data=st.data())
+def test_f1_of_spans_is_that_of_seqeval(scheme: str, data: st.DataObject) -> None:
+    names = SCHEMES[scheme]
+    tags = st.integers(0, len(names) - 1)
+    pairs = data.draw(st.lists(st.lists(st.tuples(tags, tags), min_size=1, max_size=12), min_size=1, max_size=4))
+    score, named = SpanScore(names), []
+    for pair in pairs:
+        truth, guess = ([row[side] for row in pair] for side in (0, 1))
+        score.add(np.array(truth), np.array(guess))
+        named.append(([names[k] for k in truth], [names[k] for k in guess]))
+    assert score.f1 == pytest.approx(f1(named))
+    if scheme != "runs" and scheme != "IO" and "MISC" not in names:
+        assert score.spans(np.array(truth)) == seqeval(named[-1][0])
+
+
+@given(st.lists(st.integers(0, len(TAGS) - 1), max_size=12))
+def test_other_letters_for_the_same_marks(tags: list[int]) -> None:
+    want = SpanScore(TAGS).spans(np.array(tags, int))
+    for letters in ({"E": "L", "S": "U"}, {"S": "W"}, {"I": "M"}):
+        names = [letters.get(tag[0], tag[0]) + tag[1:] for tag in TAGS]
+        assert SpanScore(names).spans(np.array(tags, int)) == want
+    bare = SpanScore(["O", "B", "I", "E", "S"])
+    one = [k if k < 5 else k - 4 for k in tags]
+    assert bare.spans(np.array(one, int)) == {(a, b, "") for a, b, _ in SpanScore(TAGS).spans(np.array(one, int))}
+
+
+def test_what_is_outside_is_no_span() -> None:
+    score = SpanScore(["O", "PER"])
+    score.add(np.array([0, 0, 1, 0]), np.array([0, 0, 0, 0]))
+    assert (score.right, score.there, score.guessed, score.f1) == (0, 1, 0, 0.0)
+    # one label that is none of the scheme
+    score = SpanScore(["B-X", "I-X", "O", "_"])
+    assert score.spans(np.array([0, 1, 2, 2, 3, 3, 2, 1])) == {(0, 2, "X"), (4, 6, "_"), (7, 8, "X")}
+    # a name that only looks like a mark
+    score = SpanScore(["G1", "G2", "M", "S-phase"])
+    assert score.spans(np.array([0, 3, 3, 1])) == {(0, 1, "G1"), (1, 3, "S-phase"), (3, 4, "G2")}
 
 
 def test_labels_without_marks_make_runs() -> None:

@@ -241,3 +241,58 @@ def test_an_image_is_read_as_it_lies() -> None:
     H, W = grid((8, 16, 3))[-1]
     seen = change.reshape(H, W).nonzero().tolist()
     assert [0, W - 1] in seen and all(h <= 1 and w >= W - 2 for h, w in seen)
+
+
+def test_files_of_images_are_read_as_a_person_sees_them(tmp_path: Path) -> None:
+    """16 bits, transparency and EXIF, against what a plain formula says; 3 and 4 channels too."""
+    pillow = pytest.importorskip("PIL.Image", reason="files of images: pip install 'cellwright[images]'")
+
+    def read(image: Any, channels: int, suffix: str = ".png", **options: Any) -> np.ndarray[Any, Any]:
+        image.save(tmp_path / f"a{suffix}", **options)
+        found = next(iter(Images([tmp_path / f"a{suffix}"], (2, 3, channels), None))).values
+        assert found.dtype == np.uint8
+        return found
+
+    deep = np.array([[0, 1000, 20000], [32768, 60000, 65535]], np.uint16)
+    eight = [[round(int(v) / 257) for v in row] for row in deep]
+    assert read(pillow.fromarray(deep), 1)[..., 0].tolist() == eight
+    assert read(pillow.fromarray(deep), 3).tolist() == [[[v] * 3 for v in row] for row in eight]
+    assert read(pillow.fromarray(deep), 1, transparency=1000)[0, 1, 0] == 255
+    # black, where it is opaque: on white as a mean that alpha weighs
+    alpha = np.array([[0, 255, 128], [0, 64, 255]], np.uint8)
+    logo = np.dstack([np.zeros((2, 3, 3), np.uint8), alpha])
+    on_white = np.repeat(255 - alpha[..., None], 3, 2)
+    assert np.array_equal(read(pillow.fromarray(logo), 3), on_white)
+    assert np.array_equal(read(pillow.fromarray(logo), 1), on_white[..., :1])
+    assert np.array_equal(read(pillow.fromarray(logo[..., 2:]), 3), on_white)
+    assert np.array_equal(read(pillow.fromarray(logo), 4), logo)
+    palette = pillow.fromarray((alpha > 200).astype(np.uint8))
+    palette.putpalette([9, 9, 9, 200, 0, 0])
+    colours = [[[200, 0, 0] if a > 200 else [255] * 3 for a in row] for row in alpha]
+    assert read(palette.copy(), 3, transparency=0).tolist() == colours
+    # a camera that lay on its side
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    for orientation in range(1, 9):
+        turned = np.rot90(upright, {3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}.get(orientation, 0))
+        stored = turned[:, ::-1] if orientation in (2, 4) else turned[::-1] if orientation in (5, 7) else turned
+        exif = pillow.Exif()
+        exif[0x0112] = orientation
+        assert np.array_equal(read(pillow.fromarray(stored.copy()), 1, exif=exif)[..., 0], upright), orientation
+    pillow.fromarray(deep.astype(np.float32)).save(tmp_path / "f.png", format="TIFF")
+    with pytest.raises(DataError, match=r"f.png has 32 bits per number \(F\), expected 8 or 16"):
+        list(Images([tmp_path / "f.png"], None, None))
+
+
+def test_images_of_floats(tmp_path: Path) -> None:
+    given = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3)).astype(np.uint8)
+    for dtype in (np.float32, np.float64):
+        np.savez(tmp_path / "a.npz", images=(given / 255).astype(dtype))
+        assert all(
+            np.array_equal(p.values, v) for p, v in zip(Images([tmp_path / "a.npz"], None, None), given, strict=True)
+        )
+    for wrong in (-0.1, 1.5, np.nan):
+        images = given / 255
+        images[1, 2, 3, 0] = wrong
+        np.savez(tmp_path / "a.npz", images=images)
+        with pytest.raises(DataError, match=r"image '1' has numbers from .* expected 0 to 1.*\(255 \* images\).astype"):
+            list(Images([tmp_path / "a.npz"], None, None))

@@ -1,6 +1,7 @@
-"""Captions out of tables and JSON, found again by the names of images."""
+"""Captions out of tables, JSON and the files of COCO and Flickr, found again by the names of images."""
 
 import json
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..data.ragged import Ragged
-from ..data.tables import Table, named
+from ..data.tables import SUFFIXES, Table, lines, named
 from .images import is_images
+
+_LINES = (".txt", ".token")  # what is in them is seen in the first line
+_TOKEN = re.compile(r"[^\t]+\.(?:png|jpe?g)#\d+\t", re.IGNORECASE)  # Flickr8k
 
 
 class Captions:
@@ -53,6 +57,11 @@ class Captions:
         return self._names[i].tobytes().decode("utf-8", "surrogatepass")
 
 
+def is_captions(path: Path) -> bool:
+    """Whether the ending of a file may be one of captions."""
+    return path.suffix.lower() in (*SUFFIXES, ".json", *_LINES)
+
+
 def read(tables: Sequence[Path], config: Any, digest: Any) -> Captions:
     """The captions of all tables. DataError: they are not what they should be."""
     found = Captions()
@@ -68,25 +77,63 @@ def read(tables: Sequence[Path], config: Any, digest: Any) -> Captions:
 
 def _rows(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
     """Place, name of the image and caption of each row."""
-    if path.suffix.lower() == ".json":
+    suffix = path.suffix.lower()
+    if suffix == ".json":
         yield from _object(path, config, digest)
         return
-    table = Table(path, digest)
-    if is_images(Path(table.columns[0])) or len(table.columns) < 2:
+    first = next(lines(path), "") if SUFFIXES.get(suffix) != "" else ""  # of JSON Lines none is looked at
+    if _TOKEN.match(first):
+        for number, line in enumerate(lines(path, digest), 1):
+            if line.strip():
+                name, tab, text = line.partition("\t")
+                yield f"{path}, line {number}", name.rpartition("#")[0], text if tab else ""
+        return
+    rows: Iterator[tuple[int, Sequence[str]]]
+    if "|" in first and not any(separator in first for separator in ",;\t"):
+        columns = [name.strip() for name in first.split("|")]
+        rows, last = _piped(path, len(columns), digest), len(columns) - 1  # the text is behind the numbers
+    elif suffix in _LINES:
         raise DataError(
-            f"{path} has the columns {named(table.columns)}, expected names of columns in its first row, such as "
+            f"{path}, line 1 is neither `a.jpg#0`, a tab and a caption, nor names between `|`; a table with commas is "
+            f"a .csv file, one with tabs a .tsv file: give it another name"
+        )
+    else:
+        table = Table(path, digest)
+        columns, rows, last = list(table.columns), table.rows(), 1
+    if is_images(Path(columns[0])) or len(columns) < 2:
+        raise DataError(
+            f"{path} has the columns {named(columns)}, expected names of columns in its first row, such as "
             f"`image` and `caption`"
         )
     at = []
-    for k, (wanted, default) in enumerate(((config.image, "image"), (config.caption, "caption"))):
-        name = wanted or (default if default in table.columns else table.columns[k])
-        at.append(table.find(name, f"--{default}", f"the {default}"))
-    for number, cells in table.rows():
+    for wanted, default, k in ((config.image, "image", 0), (config.caption, "caption", last)):
+        name = wanted or (default if default in columns else columns[k])
+        if name not in columns:
+            what = f"no column {name!r} with the {default}; it has {named(columns)}"
+            raise DataError(f"{path} has {what}; say which with --{default}")
+        at.append(columns.index(name))
+    for number, cells in rows:
         yield f"{path}, row {number}", cells[at[0]], cells[at[1]]
 
 
+def _piped(path: Path, columns: int, digest: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table with `|` between its cells, and without quotes; the last cell may have one, too."""
+    for number, line in enumerate(lines(path, digest), 1):
+        cells = line.split("|", columns - 1)
+        if number == 1 or not line.strip():
+            continue
+        if len(cells) < columns:
+            raise DataError(
+                f"{path}, row {number} has {len(cells)} columns, expected {columns} as in row 1; mend the row"
+            )
+        yield number, cells
+
+
 def _object(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, str]]:
-    """A JSON file: a list of objects with `image` and `caption`, or an object of names to a caption or several."""
+    """A JSON file: a list of objects with `image` and `caption`, an object of names to a caption or several, or COCO's.
+
+    The file is in memory as a whole while it is read.
+    """
     try:
         raw = path.read_bytes()
         data = json.loads(raw)
@@ -96,6 +143,9 @@ def _object(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, st
         raise DataError(f"{path} cannot be read as JSON: {error}") from None
     if digest is not None:
         digest.update(raw)
+    if isinstance(data, dict) and isinstance(data.get("annotations"), list) and isinstance(data.get("images"), list):
+        yield from _coco(path, data["images"], data["annotations"], config.partial)
+        return
     image, caption = config.image or "image", config.caption or "caption"
     rows: list[tuple[Any, Any]] = list(data.items()) if isinstance(data, dict) else []
     for n, row in enumerate(data if isinstance(data, list) else (), 1):
@@ -109,3 +159,29 @@ def _object(path: Path, config: Any, digest: Any) -> Iterator[tuple[str, str, st
             yield f"{path}, entry {n}", str(key), text
     if not rows:
         raise DataError(f"{path} has no captions: it is a {type(data).__name__}, expected a list of objects with rows")
+
+
+def _coco(path: Path, images: list[Any], annotations: list[Any], partial: bool) -> Iterator[tuple[str, str, str]]:
+    """The format of COCO: images with `id` and `file_name`, annotations with `image_id` and `caption`."""
+    for kind, found, keys in (
+        ("image", images, ("id", "file_name")),
+        ("annotation", annotations, ("image_id", "caption")),
+    ):
+        for n, one in enumerate(found, 1):
+            if not isinstance(one, dict) or not all(isinstance(one.get(key), (str, int)) for key in keys):
+                raise DataError(
+                    f"{path}, {kind} {n} has no {keys[0]!r} or no {keys[1]!r}, expected COCO's captions, such as "
+                    f"captions_train2017.json"
+                )
+    names = {one["id"]: str(one["file_name"]) for one in images}
+    lost = list(dict.fromkeys(str(one["image_id"]) for one in annotations if one["image_id"] not in names))
+    if lost and not partial:
+        raise DataError(
+            f"{path}: {len(lost)} annotation(s) have an image_id that is not among its images: {named(lost, 5)}; add "
+            f"these images, or leave the captions out with --partial"
+        )
+    if not annotations:
+        raise DataError(f"{path} has no captions: its annotations are empty")
+    for n, one in enumerate(annotations, 1):
+        if one["image_id"] in names:
+            yield f"{path}, annotation {n}", names[one["image_id"]], str(one["caption"])

@@ -16,8 +16,9 @@ class CaptionConfig(SequencesConfig):
     about: ClassVar[str] = "Train a model that writes a sentence about an image."
     explained: ClassVar[str] = (
         "captions as .csv, .tsv, .json or .jsonl with an image's name and a caption per row, several per image as you "
-        "like; and images: a folder of PNG and JPEG files, or .npz with uint8 [N, H, W(, C)], or features of images as "
-        "float [N, F] or [N, S, F], and their names in an array `keys`"
+        "like, or as in COCO, Flickr8k and Flickr30k; and images: a folder of PNG and JPEG files, or .npz with uint8 "
+        "[N, H, W(, C)] or float [N, H, W, C] from 0 to 1, or features of images as float [N, F] or [N, S, F], and "
+        "their names in an array `keys`"
     )
 
     image: str = Field("", description="the column with the image's name; else `image`, or the first one")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -19,6 +20,11 @@ from ..data.tables import named
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _LARGEST = 2**28  # numbers in one image
+_ORIENTATION = 0x0112  # of EXIF; 1: upright
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
+    8: "ROTATE_90",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,15 +127,37 @@ def _pixels(file: Path, channels: int, digest: Any) -> NDArray[Any]:
         with pillow.open(io.BytesIO(raw)) as image:
             if image.width * image.height * channels > _LARGEST:
                 raise DataError(f"{file} is {image.width} x {image.height} pixels, which is too large; make it smaller")
-            values = np.asarray(image.convert(_MODES[channels]))
+            values = np.asarray(_upright(file, image, pillow, channels))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist; name a file or a folder") from None
-    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, pillow.DecompressionBombError) as error:
         what = str(error).split(" <_io")[0]
         raise DataError(f"{file} is not a sound image: {what}; mend it, or leave it out") from None
     if digest is not None:
         digest.update(f"\0{file.name}\0".encode() + raw)
     return values.reshape(*values.shape[:2], -1)
+
+
+def _upright(file: Path, image: Any, pillow: Any, channels: int) -> Any:
+    """As a person sees it: turned as its EXIF says, with 8 bits for each number, and on white where it is transparent.
+
+    With 4 channels the transparency stays what it is.
+    """
+    # Before Pillow 10.3 a PNG of 16 bits has the mode I.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in ("I", "F") and not deep:
+        raise DataError(f"{file} has 32 bits per number ({image.mode}), expected 8 or 16; save it as a PNG of 8 bits")
+    if turn := _TURNS.get(image.getexif().get(_ORIENTATION)):  # exif_transpose fails where other entries are broken
+        image = image.transpose(pillow.Transpose[turn])
+    if deep:
+        values = np.asarray(image).astype(np.int64)
+        values[values == image.info.get("transparency")] = 65535
+        image = pillow.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.has_transparency_data and channels < 4:
+        white = pillow.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        image = white
+    return image.convert(_MODES[channels])
 
 
 def _archive(path: Path, digest: Any) -> Iterator[Picture]:
@@ -140,15 +168,18 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
             keys = _keys(path, archive, headers)
             name = _chosen(path, {n: shape for n, (shape, _, _) in headers.items()})
             shape, columns, dtype = headers[name]
-            kinds = {3: "u", 4: "u"} if dtype.kind == "u" else {2: "f", 3: "f"}
-            if kinds.get(len(shape)) != dtype.kind or (dtype.kind == "u" and dtype != np.uint8) or columns:
+            ranks = (3, 4) if dtype == np.uint8 else (2, 3, 4) if dtype.kind == "f" else ()
+            if len(shape) not in ranks or columns:
                 raise DataError(
                     f"{path}: the array {name!r} is {dtype} {list(shape)}, expected images as uint8 [N, H, W] or "
-                    f"[N, H, W, C], or features as float [N, F] or [N, S, F]"
+                    f"[N, H, W, C] or as float [N, H, W, C] from 0 to 1, or features as float [N, F] or [N, S, F]"
                 )
             row = shape[1:] if len(shape) == 4 else (*shape[1:], 1) if dtype.kind == "u" else (1, *shape[1:])[-2:]
-            if not all(row) or int(np.prod(row)) > _LARGEST or (dtype.kind == "u" and row[2] not in _MODES):
-                raise DataError(f"{path}: the array {name!r} is {list(shape)}, expected images with 1, 3 or 4 channels")
+            if not all(row) or int(np.prod(row)) > _LARGEST or (len(row) == 3 and row[2] not in _MODES):
+                mend = "; features of places are [N, S, F]" if dtype.kind == "f" else ""
+                raise DataError(
+                    f"{path}: the array {name!r} is {list(shape)}, expected images with 1, 3 or 4 channels{mend}"
+                )
             if keys is not None and len(keys) != shape[0]:
                 raise DataError(f"{path} has {len(keys)} names in `keys` and {shape[0]} images; give each one name")
             if twice := next((str(key) for key, n in Counter(keys).items() if n > 1), None):
@@ -159,7 +190,14 @@ def _archive(path: Path, digest: Any) -> Iterator[Picture]:
                     raw = file.read(int(np.prod(row)) * dtype.itemsize)
                     values = np.frombuffer(raw, dtype).reshape(row)
                     key = str(n if keys is None else keys[n])
-                    if dtype.kind == "f":
+                    if dtype.kind == "f" and len(row) == 3:
+                        if not ((values >= 0) & (values <= 1)).all():
+                            raise DataError(
+                                f"{path}: the image {key!r} has numbers from {values.min():.4g} to {values.max():.4g}, "
+                                f"expected 0 to 1, or uint8 from 0 to 255: (255 * images).astype('uint8') if 1 is white"
+                            )
+                        values = (255 * values.astype(np.float32)).round().astype(np.uint8)
+                    elif dtype.kind == "f":
                         values = values.astype(np.float32)
                         if not np.isfinite(values).all():
                             raise DataError(f"{path}: the features of {key!r} are not all finite numbers; mend them")

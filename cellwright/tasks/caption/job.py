@@ -13,12 +13,12 @@ from ...errors import DataError
 from ...lang import Definition
 from ...topologies import EncoderDecoder, LinearBridge
 from ..data.lexicon import Lexicon
-from ..data.tables import SUFFIXES, named
+from ..data.tables import named
 from ..pictures import over_images
 from ..sequences.dataset import Batches, Example, Pairs
 from ..sequences.job import SequencesJob
 from ..sequences.net import Net, decoder
-from .captions import read
+from .captions import is_captions, read
 from .config import CaptionConfig
 from .encoder import ImageEncoder, grid
 from .images import Images, is_images
@@ -59,10 +59,10 @@ class CaptionJob(SequencesJob):
         pictures = [path for path in files if is_images(path)]
         tables = [path for path in files if not is_images(path)]
         for path in tables:
-            if path.suffix.lower() not in (*SUFFIXES, ".json"):
+            if not is_captions(path):
                 raise DataError(
-                    f"{path} is neither captions nor images; captions are .csv, .tsv, .json or .jsonl files, images "
-                    f"are .npz files, folders, or .png and .jpg files"
+                    f"{path} is neither captions nor images; captions are .csv, .tsv, .txt, .json or .jsonl files, "
+                    f"images are .npz files, folders, or .png and .jpg files"
                     + ("" if path.exists() else "; and it does not exist")
                 )
         own = bool(pictures)

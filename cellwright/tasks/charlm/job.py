@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ...lang import Definition
 from ...nn import Recurrent
-from ..data.tokens import LIMITS, Symbols, Words, vocabulary_from, vocabulary_of
+from ..data.tokens import LIMITS, UNKNOWN, Symbols, Words, vocabulary_from, vocabulary_of
 from ..job import Found, Job, layer_line
 from .config import CharLMConfig
 from .generate import generate
 from .model import CharModel, definitions
 from .streams import cuts, stored
-from .task import PER_CHARACTER, VALIDATION_LIMIT, CharLM, evaluate, unit_of
+from .task import PER_CHARACTER, VALIDATION_LIMIT, CharLM, Spelling, evaluate, unit_of
 from .text import Corpus, read
 
 
@@ -88,6 +88,7 @@ class CharLMJob(Job):
                 f"{task.training_count:,} {task.unit}s to train on",
                 f"{len(task.validation_ids):,} for validation (the first {checked:,} at each evaluation)",
                 f"{len(task.test_ids):,} for the test",
+                task.spelling[0].words("validation tokens"),
             ],
             "plan": [
                 f"{config.steps} steps of {config.batch} x {config.chunk} {task.unit}s",
@@ -105,8 +106,8 @@ class CharLMJob(Job):
         """Nats and bits."""
         loss = measured["loss"]
         if task.tokens:
-            more = f", {measured[PER_CHARACTER]:.4f} {PER_CHARACTER}" if PER_CHARACTER in measured else ""
-            return f"{loss:.4f} nats per {task.unit}, perplexity {math.exp(min(loss, 700)):.2f}{more}"
+            bits = measured.get(PER_CHARACTER, task.spelling[0].bits(loss))  # of the best validation the loss is kept
+            return f"{loss:.4f} nats per {task.unit}, {_perplexity(loss, task.words)}, {bits:.4f} {PER_CHARACTER}"
         return f"{loss:.4f} nats, {loss / math.log(2):.4f} bits per {task.unit}"
 
     def after(self, run: str) -> str:
@@ -122,27 +123,26 @@ class CharLMJob(Job):
         corpus = read(paths, options.get("glob", "*"))
         ids = stored(net.vocabulary, [corpus.pieces()])[0]
         nats = evaluate(net.model, ids).nats
-        text, numbers = f"{corpus.characters:,} characters", {"loss": nats}
+        spelling = Spelling.of(net.vocabulary, len(ids), corpus.characters, corpus.pieces())
+        bits, numbers, first = spelling.bits(nats), {"loss": nats}, ""
         if config.level != "char":
             unit = unit_of(net.vocabulary)
             first = f"{len(ids):,} {unit}s, {nats:.4f} nats and {nats / math.log(2):.4f} bits per {unit}"
             if config.level in LIMITS:
-                first += f", perplexity {math.exp(min(nats, 700)):.2f}"
-            if isinstance(net.vocabulary, Words):
-                unknown, spelling = net.vocabulary.unknown(corpus.pieces())
-                spelled = 8 * spelling + nats * len(ids) / math.log(2)
-                first += (
-                    f"\n{unknown / len(ids):.2%} of the tokens are <unk>, whose letters do not count below; at 8 bits "
-                    f"for each of their bytes it is {spelled / corpus.characters:.4f} bits per character"
-                )
-            text = f"{first}\n{text}"
-            nats *= len(ids) / corpus.characters
-        note = f"\n{corpus.note}" if corpus.note else ""
-        return Found(f"{text}, {nats:.4f} nats and {nats / math.log(2):.4f} bits per character{note}", numbers)
+                first += f", {_perplexity(nats, isinstance(net.vocabulary, Words))}"
+                numbers[PER_CHARACTER] = bits
+            first += "\n"
+        note = "".join(f"\n{line}" for line in (spelling.words("tokens"), corpus.note) if line)
+        text = f"{corpus.characters:,} characters, {bits * math.log(2):.4f} nats and {bits:.4f} {PER_CHARACTER}"
+        return Found(f"{first}{text}{note}", numbers)
 
     def generate(self, config: CharLMConfig, net: Net, seed: int, prompt: str = "", **options: Any) -> Iterator[str]:
         """A prompt, and what follows it; `options`: those of `generate.generate`."""
         return chain([prompt], generate(net.model, net.vocabulary, prompt, seed=seed, **options))
+
+
+def _perplexity(nats: float, words: bool) -> str:
+    return f"perplexity {math.exp(min(nats, 700)):.2f}" + (f" ({UNKNOWN.strip()} as one token)" if words else "")
 
 
 JOB = CharLMJob()

@@ -4,7 +4,7 @@ By truncated back-propagation through time: the state goes on from chunk to chun
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ...errors import DataError
-from ..data.parts import TEST, VALIDATION
-from ..data.tokens import LIMITS, Symbols
+from ..data.tokens import LIMITS, Symbols, Words
 from ..task import Task
 from .config import CharLMConfig
 from .model import CharModel
@@ -50,6 +49,35 @@ class Evaluation:
         return self.total / self.count
 
 
+@dataclass(frozen=True)
+class Spelling:
+    """From nats per symbol of a text to its bits per character, by which levels compare.
+
+    `symbols`, `characters`: how long the text is. `unknown`: how many of its words are <unk>. Nothing has learned to
+    spell these; `spelled` bytes, with one for the end of each, are counted with 8 bits each.
+    """
+
+    symbols: int
+    characters: int
+    unknown: int
+    spelled: int
+
+    @classmethod
+    def of(cls, vocabulary: Symbols, symbols: int, characters: int, pieces: Iterable[str]) -> "Spelling":
+        """That of a text in pieces."""
+        unknown = vocabulary.unknown(pieces) if isinstance(vocabulary, Words) else (0, 0)
+        return cls(symbols, characters, *unknown)
+
+    def bits(self, nats: float) -> float:
+        """Bits per character; `nats` per symbol."""
+        return (nats / math.log(2) * self.symbols + 8 * self.spelled) / max(self.characters, 1)
+
+    def words(self, what: str) -> str:
+        """How many of `what` are unknown and how they count; empty where every word is known."""
+        share = self.unknown / max(self.symbols, 1)
+        return f"{share:.1%} of the {what} are <unk>, each spelled at 8 bits per byte" if self.unknown else ""
+
+
 @torch.no_grad()
 def evaluate(model: CharModel, ids: NDArray[Any]) -> Evaluation:
     """How well the model, put into evaluation mode, predicts each of `ids` [N] but the first. DataError: N < 2."""
@@ -78,7 +106,7 @@ class CharLM(Task):
         """`corpus`: the whole text. DataError: it is too short for one chunk, one validation and one test symbol."""
         self.model = model
         self.unit = unit_of(vocabulary)
-        self.tokens = vocabulary.level in LIMITS
+        self.tokens, self.words = vocabulary.level in LIMITS, isinstance(vocabulary, Words)
         self.better = {"loss": -1, **({PER_CHARACTER: -1} if self.tokens else {})}
         bounds = (0, *cuts(corpus.characters, config.validation, config.test), corpus.characters)
         if vocabulary.level == "byte":
@@ -89,9 +117,10 @@ class CharLM(Task):
             found = stored(vocabulary, (corpus.pieces(*span) for span in pairwise(bounds)))
             parts = (found[0], found[1], found[2])
         training, self.validation_ids, self.test_ids = parts
-        self._per_character = [
-            len(ids) / max(stop - start, 1) for ids, (start, stop) in zip(parts, pairwise(bounds), strict=True)
-        ]
+        self.spelling = [
+            Spelling.of(vocabulary, len(ids), stop - start, corpus.pieces(start, stop))
+            for ids, (start, stop) in zip(parts[1:], pairwise(bounds[1:]), strict=True)
+        ]  # of validation and test
         _long_enough(config, self.unit, *map(len, parts))
         self.training_count = len(training)
         self.streams = Streams(training, config.batch, config.chunk)
@@ -120,19 +149,18 @@ class CharLM(Task):
         self._state = unflatten(tensors) if tensors else None
 
     def validate(self) -> dict[str, float]:
-        """Nats per symbol on the validation text, or on its beginning if that is long."""
-        return self._measured(evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats, VALIDATION)
+        """Nats per symbol on the validation text, or on its beginning if that is long; it is spelled as the whole."""
+        return self._measured(evaluate(self.model, self.validation_ids[: VALIDATION_LIMIT + 1]).nats, self.spelling[0])
 
     def test(self) -> dict[str, float] | None:
         """Nats per symbol on the whole test text; None if there is none."""
-        return self._measured(evaluate(self.model, self.test_ids).nats, TEST) if len(self.test_ids) else None
+        return (
+            self._measured(evaluate(self.model, self.test_ids).nats, self.spelling[1]) if len(self.test_ids) else None
+        )
 
-    def _measured(self, nats: float, part: int) -> dict[str, float]:
+    def _measured(self, nats: float, spelling: "Spelling") -> dict[str, float]:
         """Of words and pieces also the bits per character, by which levels compare."""
-        return {
-            "loss": nats,
-            **({PER_CHARACTER: nats / math.log(2) * self._per_character[part]} if self.tokens else {}),
-        }
+        return {"loss": nats, **({PER_CHARACTER: spelling.bits(nats)} if self.tokens else {})}
 
     def last_losses(self, count: int, steps: int) -> Tensor:
         """-ln p [B] of what follows on pieces of so many symbols. DataError: the validation text is too short."""

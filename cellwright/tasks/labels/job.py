@@ -20,6 +20,7 @@ from ..data.tables import Table
 from ..job import SHARE, Found, Job, Prediction, layer_line
 from ..pictures import matrix
 from .dataset import Dataset, Encoding, Example
+from .kinds import value
 from .net import Front, LabelNet, LabelTask, Net
 
 EMBED = 100  # numbers per word
@@ -112,7 +113,9 @@ class LabelJob(Job):
         """The encoding and the cells."""
         words, characters, lower, embed = self.lexicons(config, data)
         mean, deviation = self.statistics(config, data) if data.features else ((), ())
-        encoding = Encoding(tuple(sorted(data.labels)), words, characters, lower, mean, deviation, data.layout)
+        kind = data.layout.get("labels", "")  # what an estimator was given; of files all labels are texts
+        labels = tuple(sorted(data.labels, key=lambda label: value(label, kind)))
+        encoding = Encoding(labels, words, characters, lower, mean, deviation, data.layout)
         cell, options = find(config.cell), config.options
         spelling = []
         if characters is not None:

@@ -1,8 +1,10 @@
 """N to N: a label for every word of a sentence, or for every frame of a recording."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +21,50 @@ from ..data.tables import SUFFIXES, Table, exists, lines, named, numbers
 from ..job import Prediction
 from ..labels.dataset import Dataset, Example
 from ..labels.job import EMBED, LabelJob, Reader
-from ..labels.net import Net
+from ..labels.net import LabelTask, Net
 from .config import TagConfig
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_TIME = re.compile(r"(?:time|timestamp|datetime|date|t|index|unnamed: 0)(?:[ _(\[].*)?", re.IGNORECASE)
 _LONGEST = 4096  # frames that go through the net at once when it is used
 _WORD = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
+_ID = re.compile(r"\d+(?:[-.]\d+)?")  # of a word, of several words, of a word that is not in the text
+_COMMENT = re.compile(r"# ?[\w.:]+( id)? = [^\t]*$")  # `# text = ...`
 
 
 class TagReader(Reader):
     """Sentences or recordings, with a label per step."""
 
     def examples(self, path: str, labelled: bool, training: bool, digest: Any = None) -> Iterator[Example]:
-        """Frames from tables; sentences from anything else, without labels also from running text (.txt)."""
+        """Frames from tables; sentences from anything else, without labels also from running text (.txt).
+
+        What is CoNLL-U is seen in the file, whatever its name.
+        """
         place = exists(Path(path))
         if place.is_dir():
             raise DataError(f"{place} is a folder; name its files, for example {place}/*.conllu")
         if place.suffix.lower() in SUFFIXES:
             yield from self._frames(Table(place, digest), labelled, training)
-        elif not labelled and place.suffix.lower() == ".txt":
-            for number, line in enumerate(lines(place), 1):
+            return
+        universal, found = _recognised(lines(place, digest))
+        if not labelled and place.suffix.lower() == ".txt" and not universal:
+            for number, line in enumerate(found, 1):
                 if words := _WORD.findall(line):
                     yield Example(f"{place}, line {number}", words, [], words)
         else:
-            yield from self._sentences(place, labelled, digest)
+            universal = universal or place.suffix.lower() == ".conllu"
+            yield from self._sentences(place, found, labelled, universal)
 
-    def _sentences(self, path: Path, labelled: bool, digest: Any) -> Iterator[Example]:
+    def _sentences(self, path: Path, found: Iterator[str], labelled: bool, universal: bool) -> Iterator[Example]:
         """Columns, an empty line between sentences; `#` begins a comment in CoNLL-U, -DOCSTART- is left out."""
-        universal = path.suffix.lower() == ".conllu"
         if self.layout.setdefault("kind", "words") != "words":
             raise DataError(f"{path} has words, and this run was trained on frames; name a .csv, .tsv or .jsonl file")
         words: list[str] = []
         labels: list[str] = []
         first = 0
-        for number, line in enumerate(lines(path, digest), 1):
+        for number, line in enumerate(found, 1):
             line = line.rstrip("\r\n")
-            if universal and line.startswith("#"):
+            if line.startswith("#") and (universal or (not words and _COMMENT.match(line))):
                 continue
             cells = line.split("\t") if "\t" in line else line.split()
             if not cells or cells[0] == "-DOCSTART-":
@@ -112,6 +122,7 @@ class TagReader(Reader):
                 table.find(name, "--drop", "something to leave out")
             left = {label, config.sequence, *config.drop}
             layout.update(kind="frames", label=label, columns=[name for name in table.columns if name not in left])
+            layout["times"] = [name for name in layout["columns"] if _TIME.fullmatch(name)]
             if not layout["columns"]:
                 raise DataError(f"{table.path} has no features: {named(table.columns)} and nothing else")
         if layout["kind"] != "frames":
@@ -124,10 +135,11 @@ class TagReader(Reader):
         rows: list[Any] = []
         labels: list[str] = []
         shown: list[str] = []
-        group, before = "", None
+        group, before, clock = "", None, None
         for number, cells in table.rows():
             place = f"{table.path}, row {number}"
             here = cells[group_at] if group_at >= 0 else ""
+            clock = self._grows(table, cells, place, clock if here == group else None)
             if rows and (here != group or len(rows) == longest):
                 piece = self._recording(table, rows, labels, shown, before)
                 yield piece
@@ -145,12 +157,32 @@ class TagReader(Reader):
         if rows:
             yield self._recording(table, rows, labels, shown, before)
 
+    def _grows(self, table: Table, cells: list[str], place: str, before: Any) -> Any:
+        """Of the columns that may be a time, those that grow from row to row stay in the layout. Gives their values."""
+        if self._trained or not (names := self.layout["times"]):
+            return None
+        found = numbers([cells[table.columns.index(name)] for name in names], names, place, True, np.float64)
+        now = dict(zip(names, found.tolist(), strict=True))
+        self.layout["times"] = [name for name in names if before is None or now[name] > before[name]]
+        return now
+
     def _recording(self, table: Table, rows: list[Any], labels: list[str], shown: list[str], before: Any) -> Example:
         place = f"{table.path}, rows {shown[0]} to {shown[-1]}"
         # The frame before goes along, so that a piece is filled, and differs, as in the whole recording.
         values = filled(np.stack(rows if before is None else [before, *rows]), self.config.fill)
         values = with_deltas(values) if self.config.deltas else values
         return Example(place, values[-len(rows) :], labels, shown)
+
+
+def _recognised(found: Iterator[str]) -> tuple[bool, Iterator[str]]:
+    """Whether lines are CoNLL-U: the first one of a word has ten columns and begins with an ID. And all the lines."""
+    seen = []
+    for line in found:
+        seen.append(line)
+        if line.strip() and not line.startswith("#"):
+            cells = line.split("\t")
+            return len(cells) == len(CONLLU) and bool(_ID.fullmatch(cells[0])), chain(seen, found)
+    return False, iter(seen)
 
 
 class TagJob(LabelJob):
@@ -164,6 +196,16 @@ class TagJob(LabelJob):
     def topology(self, config: TagConfig, recurrent: Recurrent, output: nn.Module) -> nn.Module:
         """N to N."""
         return ManyToMany(recurrent, output)
+
+    def facts(self, config: TagConfig, net: Net, data: Dataset, task: LabelTask) -> dict[str, list[str]]:
+        """Those of all labels, and a time that is a feature."""
+        rows = super().facts(config, net, data, task)
+        if times := data.layout.get("times"):
+            drop = " ".join(f"--drop {shlex.quote(name)}" for name in times)
+            rows["note"] = [
+                f"{named(times)} among the features: a time, as it grows from row to row; {drop} leaves it out"
+            ]
+        return rows
 
     def lexicons(self, config: TagConfig, data: Dataset) -> tuple[Lexicon | None, Lexicon | None, bool, int]:
         """A vector per word in small letters, and its characters as they are."""
