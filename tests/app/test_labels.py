@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cellwright.app.runs import load, start
 from cellwright.tasks.classify.config import ClassifyConfig
+from cellwright.tasks.data.tables import Table
 from cellwright.tasks.settings import TrainConfig
 from cellwright.tasks.tag.config import TagConfig
 from cellwright.train.progress import Lines
@@ -359,6 +360,19 @@ def test_series_in_lists(cli: Cli, tmp_path: Path, nested: bool) -> None:
     hole.write_text('{"values": [null, 1, 2, 3]}\n')
     refused(cli("predict", tmp_path / "lists", hole), "row 1, column 'values' has no value", "--fill mean")
     assert cli("predict", tmp_path / "lists", hole, "--fill", "mean").code == 0
+
+
+def test_a_tsv_of_predictions_is_read_as_it_was_written(cli: Cli, tmp_path: Path) -> None:
+    texts_ = ["two\nlines", 'a\ttab and "quotes"', '"all of it"', '"', "xay", "\r\nfirst"]
+    run = small(cli, tmp_path, table(tmp_path / "a.csv", texts(40)))
+    new = table(tmp_path / "new.csv", [(text,) for text in texts_], ("text",))
+    assert cli("predict", run, new, "--out", tmp_path / "p.tsv").code == 0
+    found = Table(tmp_path / "p.tsv")
+    assert found.columns == ("place", "text", "label", "probability")
+    assert [row[1] for _, row in found.rows()] == [" ".join(text.split()) for text in texts_]
+    assert cli("eval", run, tmp_path / "p.tsv").out.startswith("6 sequences, accuracy")
+    refused(cli("predict", run, new, "--out", tmp_path / "p.conll"), "p.conll", "no words with tags")
+    assert not (tmp_path / "p.conll").exists()
 
 
 def test_labels_that_are_nearly_the_same_are_noted(cli: Cli, tmp_path: Path) -> None:

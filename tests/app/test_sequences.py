@@ -171,7 +171,7 @@ def test_translate_takes_the_columns_of_the_training_in_new_data(cli: Cli, tmp_p
     other.write_text("a b\tx y\t3\n")
     for command in ("eval", "predict"):
         done = cli(command, run, other)
-        refused(done, "3 column(s) without names", "leave the other columns out")
+        refused(done, "no names, and begins with 'a b', 'x y', '3'", "leave the other columns out")
         assert "--source" not in done.err
 
 
@@ -280,8 +280,9 @@ BAD = [
     ("a.tsv", "one\tuno\n\t dos\n", (), ("line 2 has an empty source beside the target 'dos'",)),
     ("a.tsv", "one\tuno\ntwo\t\n", (), ("line 2 has an empty target beside the source 'two'",)),
     ("a.tsv", "one\tuno\n", ("--source", "en"), ("no column 'en' with the source", "'one', 'uno'", "--source")),
-    ("a.tsv", "id\ten\tde\n1\ta\tb\n", (), ("no column 'source'", "3 column(s) without names", "--source '1'")),
-    ("a.tsv", "id\ten\tde\n1\ta\tb\n", ("--source", "2", "--target", "4"), ("no column '4'", "without names")),
+    ("a.tsv", "id\ten\tde\n1\ta\tb\n", (),
+     ("no column 'source'", "it has no names, and begins with 'id', 'en', 'de'", "--source and --target")),
+    ("a.tsv", "id\ten\tde\n1\ta\tb\n", ("--source", "2", "--target", "4"), ("no column '4'", "no names")),
     ("a.tsv", "one\tuno\none\ttwo\tuno\n", (), ("line 2 has 3 column(s), expected 2",)),
     ("a.csv", "en,es,fr\na,b,c\n", (), ("no column 'source'", "'en', 'es', 'fr'", "--source")),
     ("a.csv", "source,es\na,b\n", ("--target", "fr"), ("no column 'fr'", "--target")),

@@ -23,7 +23,7 @@ def label_column(table: Table, wanted: str) -> str:
         return words[0]
     raise DataError(
         f"{table.path} has no column 'label', and {len(words)} columns that are no numbers; it has "
-        f"{named(table.columns)}; say which is the label with --label"
+        f"{named(table.columns)}; say which is the label with --label: its name, or its number if these are no names"
     )
 
 

@@ -38,32 +38,39 @@ def rows(
     DataError: it cannot be told which columns they are, or a row does not have them.
     """
     if path.suffix.lower() == ".tsv":
-        columns, found, what = _tabbed(path, config, layout, labelled, digest)
+        columns, first, found = _tabbed(path, config, layout, labelled, digest)
     else:
         table = Table(path, digest, (config.source, config.target))
-        columns, found, what = table.columns, table.rows(), "row"
+        columns, found = table.columns, table.rows()
+        first = columns if table.header else tuple(table.peek()[0])
     if not columns:
         return
-    sides = _sides(path, columns, config, layout, labelled, digest is not None)
+    sides = _sides(path, columns, first, config, layout, labelled, digest is not None)
     if digest is not None:
         for side, name in sides.items():
             layout.setdefault(side, name)
     at = [columns.index(sides[side]) for side in ("source", "target")[: 1 + labelled]]
+    row = "line" if path.suffix.lower() == ".tsv" else "row"
     for number, cells in found:
-        yield f"{path}, {what} {number}", cells[at[0]], cells[at[1]] if labelled else ""
+        yield f"{path}, {row} {number}", cells[at[0]], cells[at[1]] if labelled else ""
 
 
 def _sides(
-    path: Path, columns: Sequence[str], config: Any, layout: Mapping[str, Any], labelled: bool, training: bool
+    path: Path,
+    columns: Sequence[str],
+    first: Sequence[str],
+    config: Any,
+    layout: Mapping[str, Any],
+    labelled: bool,
+    training: bool,
 ) -> dict[str, str]:
-    """The names of the columns with the source and, if `labelled`, the target."""
+    """The names of the columns with the source and, if `labelled`, the target; `first`: the cells of the first row."""
     found: dict[str, str] = {}
+    has = f"its first row is {named(first)}" if columns == first else f"it has no names, and begins with {named(first)}"
     for side in ("source", "target"):
         wanted = getattr(config, side)
         if wanted and wanted not in columns and (labelled or side == "source"):
-            raise DataError(
-                f"{path} has no column {wanted!r} with the {side}; {_has(columns)}; say which with --{side}"
-            )
+            raise DataError(f"{path} has no column {wanted!r} with the {side}; {has}; say which with --{side}")
         known = (wanted, str(layout.get(side, "")), side)
         name = next((name for name in known if name in columns and name not in found.values()), "")
         if name:
@@ -74,27 +81,22 @@ def _sides(
             found[side] = rest.pop(0)
     for side in ("source", "target")[: 1 + labelled]:
         if side not in found:
-            mend = f"say which they are with --source {columns[0]!r} and --target {columns[-1]!r}, for example"
+            mend = "say which columns they are with --source and --target: by name, or by number if there are no names"
             mend = mend if training else "call them as in the training, or leave the other columns out"
             mend = "separate a source and a target by a tab or a comma" if len(columns) < 2 else mend
-            raise DataError(f"{path} has no column {side!r}; {_has(columns)}; {mend}")
+            raise DataError(f"{path} has no column {side!r}; {has}; {mend}")
     return {side: found[side] for side in ("source", "target")[: 1 + labelled]}
-
-
-def _has(columns: Sequence[str]) -> str:
-    bare = list(columns) == [str(k) for k in range(1, len(columns) + 1)]
-    return f"it has {len(columns)} column(s) without names" if bare else f"its first row names {named(columns)}"
 
 
 def _tabbed(
     path: Path, config: Any, layout: Mapping[str, Any], labelled: bool, digest: Any
-) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]], str]:
-    """Columns and lines of a .tsv without quotes."""
+) -> tuple[tuple[str, ...], tuple[str, ...], Iterator[tuple[int, list[str]]]]:
+    """Columns, cells of the first line, and lines of a .tsv without quotes."""
     source = ((n, [cell.strip() for cell in line.split("\t")]) for n, line in enumerate(lines(path, digest), 1))
     rows = ((n, cells) for n, cells in source if any(cells))
     first = next(rows, None)
     if first is None:
-        return (), iter(()), "line"
+        return (), (), iter(())
     number, cells = first
     named_ = _is_header(cells, config, layout, labelled)
     columns = tuple(cells) if named_ else tuple(str(k) for k in range(1, len(cells) + 1))
@@ -110,7 +112,7 @@ def _tabbed(
                 )
             yield n, row
 
-    return columns, checked(), "line"
+    return columns, tuple(cells), checked()
 
 
 def _is_header(cells: Sequence[str], config: Any, layout: Mapping[str, Any], labelled: bool) -> bool:
