@@ -126,7 +126,7 @@ def test_translate_reads_the_same_from_every_kind_of_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "header", "more", "said"),
     [
-        ("a.tsv", "", (), "60 pairs, texts of"),
+        ("a.tsv", "", (), "60 pairs from the columns '1', '2'"),
         ("a.tsv", "en\tde\n", (), "from the columns 'en', 'de'"),
         ("a.tsv", "EN-us\tGerman\n", (), "from the columns 'EN-us', 'German'"),
         ("a.tsv", "en\tfirst\n", ("--source", "en"), "from the columns 'en', 'first'"),
@@ -147,7 +147,7 @@ def test_translate_says_which_columns_it_took(
     data, run = tmp_path / name, tmp_path / "run"
     data.write_text(header + "\n".join(rows) + "\n")
     done = cli("train", "translate", data, "--out", run, "--hidden", 4, "--steps", 2, *more)
-    assert done.code == 0 and said in done.out and "60 pairs, texts of" in done.out, done
+    assert done.code == 0 and said in done.out and "60 pairs from the columns" in done.out, done
     assert cli("eval", run, data).out.startswith("60 sources")
     assert len(cli("predict", run, data).out.splitlines()) == 60
     # the sources alone, with or without the name of the column
@@ -157,6 +157,22 @@ def test_translate_says_which_columns_it_took(
     if name != "id.tsv" or names:
         alone.write_text(names + "".join(f"{s}\n" for s, _ in numbers(60)))
         assert cli("predict", run, alone).out == cli("predict", run, data).out
+
+
+def test_translate_reads_what_it_wrote_and_quotes_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    texts = ['"', '"Yes."', 'say "no" twice', '"Go," he said', '""Hm""', "plain"]
+    (tmp_path / "new.txt").write_text("\n".join(texts) + "\n")
+    run, data = tmp_path / "run", table(tmp_path / "a.tsv", numbers(40))
+    assert cli("train", "translate", data, "--out", run, "--hidden", 4, "--steps", 2, "--level", "char").code == 0
+    for suffix in ("tsv", "csv", "jsonl"):
+        out = tmp_path / f"p.{suffix}"
+        assert cli("predict", run, tmp_path / "new.txt", "--out", out).code == 0
+        assert cli("predict", run, out, "--out", tmp_path / f"again.{suffix}.jsonl").code == 0
+        again = [json.loads(line) for line in (tmp_path / f"again.{suffix}.jsonl").read_text().splitlines()]
+        assert [record["source"] for record in again] == texts
+    bare = tmp_path / "bare.tsv"
+    bare.write_text("".join(f"{text}\tx\n" for text in texts))
+    assert cli("predict", run, bare).out == cli("predict", run, tmp_path / "new.txt").out
 
 
 def test_translate_takes_the_columns_of_the_training_in_new_data(cli: Cli, tmp_path: Path) -> None:

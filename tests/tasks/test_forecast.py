@@ -96,6 +96,11 @@ def test_a_column_of_dates_is_read_as_they_are(tmp_path: Path, column: Any, step
     assert found.layout.style.text(found.lasts[0]) == column(times[-1])
 
 
+def test_a_column_that_is_called_time_goes_before_one_that_may_be_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,Time,y\na-1,1,5\nb-2,2,6\n")
+    assert layout_of(Table(tmp_path / "a.csv"), ForecastConfig()).time == "Time"
+
+
 def test_rows_are_steps_where_that_is_said_or_nothing_looks_like_a_time(tmp_path: Path) -> None:
     for text, time in (
         ("Stamp,y\n01/02/2020,1\n01/03/2020,2\n", "row"),

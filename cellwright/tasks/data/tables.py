@@ -21,7 +21,8 @@ MISSING = ("", "na", "nan", "null", "none", "?")  # in small letters: a value th
 _LONGEST = 2**27  # characters of one cell: the csv module's own limit is too low for texts
 _LOOKED = 50  # lines that say what separates cells
 _TOLD = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # the first line of what Excel is to open
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # what a file in it begins with
+CONVERT = "is UTF-16, as Excel's Unicode text is; convert it first, for example with `iconv -f utf-16 -t utf-8`"
 
 
 def lines(path: Path, digest: Any = None) -> Iterator[str]:
@@ -31,11 +32,8 @@ def lines(path: Path, digest: Any = None) -> Iterator[str]:
             for number, raw in enumerate(file, 1):
                 if digest is not None:
                     digest.update(raw)
-                if number == 1 and raw.startswith(_UTF16):
-                    raise DataError(
-                        f"{path} is UTF-16, as Excel's Unicode text is; convert it first, for example with "
-                        f"`iconv -f utf-16 -t utf-8`"
-                    )
+                if number == 1 and raw.startswith(UTF16):
+                    raise DataError(f"{path} {CONVERT}")
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError as error:

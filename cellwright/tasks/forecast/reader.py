@@ -137,10 +137,11 @@ def _time(table: Table, sample: Sequence[Sequence[str]], config: ForecastConfig)
         if _is_date(cells[0], config.time_format):
             return name, _style(table, name, cells, config.time_format)
     words = [name for name, cells in free.items() if not _most(cells, _is_figure)]
-    for name, cells in free.items():
-        alone = words == [name] and 1 < len(cells) == len(set(cells))
-        if name.lower() in _TIMES or (name in words and (alone or _most(cells, _TIME_LIKE.fullmatch))):
-            return name, _style(table, name, cells, config.time_format)
+    usual = [name for name in free if name.lower() in _TIMES]
+    like = [name for name in words if _most(free[name], _TIME_LIKE.fullmatch)]
+    alone = [name for name in words if len(words) == 1 < len(free[name]) == len(set(free[name]))]
+    if likely := [*usual, *like, *alone]:
+        return likely[0], _style(table, likely[0], free[likely[0]], config.time_format)
     if config.time_format:
         raise DataError(f"{table.path} has no column with times like {config.time_format}; name it with --time")
     return "", Style(ROW)

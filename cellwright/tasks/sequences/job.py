@@ -127,8 +127,8 @@ class SequencesJob(Job):
             ),
             "data": [
                 f"{len(data):,} {self.source}s",
-                f"from the columns {named(taken)}" if taken else "",
-                f"{len(data.source_of):,} pairs, texts of {words:.1f} symbols",
+                f"{len(data.source_of):,} pairs from the columns {named(taken)}" if taken else "",
+                f"{len(data.source_of):,} texts of {words:.1f} symbols",
                 f"{len(net.lexicon) - 1:,} symbols known to write",
                 f"{data.left_out:,} pairs longer than {config.longest} left out" if data.left_out else "",
             ],

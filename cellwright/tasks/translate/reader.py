@@ -26,6 +26,7 @@ _NAMES = (
     "english german french spanish italian portuguese dutch russian chinese japanese korean arabic turkish polish "
     "czech swedish danish norwegian finnish greek hebrew hindi hungarian romanian ukrainian vietnamese"
 )
+_QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')  # as the csv module writes a cell with quotes
 _REGION = re.compile(r"[-_][a-z]{2,4}$")
 
 
@@ -91,8 +92,8 @@ def _sides(
 def _tabbed(
     path: Path, config: Any, layout: Mapping[str, Any], labelled: bool, digest: Any
 ) -> tuple[tuple[str, ...], tuple[str, ...], Iterator[tuple[int, list[str]]]]:
-    """Columns, cells of the first line, and lines of a .tsv without quotes."""
-    source = ((n, [cell.strip() for cell in line.split("\t")]) for n, line in enumerate(lines(path, digest), 1))
+    """Columns, cells of the first line, and lines of a .tsv, in which quotes are text."""
+    source = ((n, [_plain(cell) for cell in line.split("\t")]) for n, line in enumerate(lines(path, digest), 1))
     rows = ((n, cells) for n, cells in source if any(cells))
     first = next(rows, None)
     if first is None:
@@ -113,6 +114,11 @@ def _tabbed(
             yield n, row
 
     return columns, tuple(cells), checked()
+
+
+def _plain(cell: str) -> str:
+    cell = cell.strip()
+    return cell[1:-1].replace('""', '"') if _QUOTED.fullmatch(cell) else cell
 
 
 def _is_header(cells: Sequence[str], config: Any, layout: Mapping[str, Any], labelled: bool) -> bool:
