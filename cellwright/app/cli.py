@@ -40,6 +40,12 @@ Last = Annotated[bool, typer.Option("--last", help="the last weights instead of 
 Beam = Annotated[
     int, typer.Option(min=0, max=1000, help="of texts: how many are followed at once in the search; 0: the best path")
 ]
+Fill = Annotated[
+    str,
+    typer.Option(
+        metavar="mean|previous|zero", help="what stands for missing numbers, instead of what the training said"
+    ),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="an option of the cell, for example peephole=true; repeatable"),
@@ -187,6 +193,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="of forecasts: steps from one to the next", show_default="as in training")
     ] = None,
     beam: Beam = 0,
+    fill: Fill = "",
     last: Last = False,
 ) -> None:
     """How well a model does on other data: nats and bits per character, accuracy and F1, or errors."""
@@ -197,7 +204,7 @@ def evaluate(
 
         check(plot)
     loaded = load(run, "last" if last else "best")
-    options = loaded.job.chosen({"beam": beam, "stride": stride})
+    options = loaded.job.chosen({"beam": beam, "stride": stride, "fill": fill})
     found = loaded.job.evaluate(loaded.config, loaded.net, data, glob=glob, **options)
     typer.echo(found.text)
     if plot is not None:
@@ -216,6 +223,7 @@ def predict(
     ] = None,
     beam: Beam = 0,
     times: Annotated[bool, typer.Option("--times", help="of speech: when each symbol is said, one per line")] = False,
+    fill: Fill = "",
     last: Last = False,
 ) -> None:
     """What a model says about new data: one line per sequence, per word or frame, or per step of the future."""
@@ -223,7 +231,7 @@ def predict(
     from .runs import load
 
     loaded = load(run, "last" if last else "best")
-    options = loaded.job.chosen({"beam": beam, "times": times})
+    options = loaded.job.chosen({"beam": beam, "times": times, "fill": fill})
     write(loaded.job.predict(loaded.config, loaded.net, data, **options), out)
 
 

@@ -21,6 +21,7 @@ from ..tasks.labels.dataset import Dataset, Example
 from ..tasks.labels.job import LabelJob
 from ..tasks.labels.kinds import kind_of, spelled, values
 from ..tasks.labels.net import Judgement
+from ..tasks.settings import in_python
 from ..tasks.tag.job import TagJob
 from ..train.progress import Lines, display
 from .runs import Loaded, load, start
@@ -54,6 +55,7 @@ class _Estimator:
         """`out`, `quiet` and the settings that were given, by name."""
         return dict(self._given)
 
+    @in_python()
     def set_params(self, **params: Any) -> "Self":
         """Change some of them, for the next `fit`. Returns itself. OptionError: a setting that is not possible."""
         given = {**self._given, **params}
@@ -121,6 +123,7 @@ class _Labeller(_Estimator):
 
     _job: LabelJob
 
+    @in_python()
     def fit(self, X: Iterable[Any], y: Iterable[Any]) -> "Self":
         """Train on sequences `X` with labels `y`. Returns itself.
 
@@ -320,6 +323,7 @@ class Forecaster(_Estimator):
 
     _job = ForecastJob()
 
+    @in_python()
     def fit(self, y: Any, X: Any = None, known: Any = None, times: Any = None) -> "Self":
         """Train. Returns itself.
 

@@ -113,6 +113,10 @@ class Job(ABC):
             raise OptionError(f"--{unknown[0]}: a run of {self.config.task} has no such option; leave it out")
         return given
 
+    def filling(self, config: Any, options: Mapping[str, Any]) -> Any:
+        """The settings, with what is to stand for missing numbers if `options` say so. OptionError: no such way."""
+        return config.changed(fill=options["fill"]) if options.get("fill") else config
+
     def sample(self, config: Any, net: Any, step: int) -> str | None:
         """Something to show at the evaluation after a step; None: nothing."""
         return None

@@ -3,7 +3,10 @@
 A task's settings derive from these. Each field is an option of `cellwright train TASK`, its description the help.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -18,11 +21,12 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import OptionError
+from ..errors import CellwrightError, OptionError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_SPELLED = re.compile(r"--([a-z][a-z-]*)(?: (-?\d[\w.+-]*|\S+(?=:)))?")  # an option, and its value if that is told
 Part = Annotated[FiniteFloat, Field(ge=0, lt=1)]
 
 
@@ -85,6 +89,10 @@ class TrainConfig(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
+            if first["type"] == "extra_forbidden":
+                name = str(first["loc"][0])
+                near = get_close_matches(name, cls.model_fields, 3) or ["one of " + ", ".join(cls.model_fields)]
+                raise OptionError(f"got the setting {name!r}, expected {' or '.join(near)}") from None
             raise OptionError(cls._sentence(first["loc"], first["msg"], first["input"])) from None
 
     @classmethod
@@ -112,6 +120,22 @@ class TrainConfig(BaseModel):
         return self.changed(
             **{name: tuple(str(Path(path).absolute()) for path in getattr(self, name)) for name in self.paths}
         )
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Errors within name settings as Python spells them: `hidden=0`, `test_data`, not `--hidden 0`, `--test-data`."""
+
+    def spelled(found: re.Match[str]) -> str:
+        name, value = found[1].replace("-", "_"), found[2]
+        return name if value is None else f"{name}={value}"
+
+    try:
+        yield
+    except CellwrightError as error:
+        if (sentence := _SPELLED.sub(spelled, str(error))) == str(error):
+            raise
+        raise type(error)(sentence) from None
 
 
 class EpochsConfig(TrainConfig):

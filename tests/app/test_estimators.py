@@ -106,7 +106,7 @@ def test_parameters_as_scikit_learn_has_them(tmp_path: Path) -> None:
     model.set_params(level="word")
     assert model.predict_proba(X[:3]).tolist() == before.tolist(), "only the next fit knows of it"
     assert model.fit(X, y).predict_proba(X[:3]).tolist() != before.tolist()
-    with pytest.raises(OptionError, match="--hidden 0"):
+    with pytest.raises(OptionError, match="hidden=0: input should be greater"):
         model.set_params(hidden=0)
     assert model.get_params()["hidden"] == 6, "nothing has changed"
     run = Classifier(hidden=4, steps=3, level="word", out=tmp_path / "run").fit(X, y)
@@ -170,8 +170,26 @@ def test_tables_of_pandas() -> None:
 
 
 def test_what_is_wrong() -> None:
-    with pytest.raises(OptionError, match="--hidden 0"):
+    with pytest.raises(OptionError, match="hidden=0: input should be greater"):
         Classifier(hidden=0)
+    with pytest.raises(OptionError, match="got the setting 'hiden', expected hidden"):
+        Classifier(hiden=8)
+    with pytest.raises(OptionError, match="got the setting 'zzz', expected one of hidden, layers, cell"):
+        Classifier(zzz=8)
+    with pytest.raises(OptionError, match=r"validation=0\.6 and test=0\.5 leave no data"):
+        Tagger(validation=0.6, test=0.5)
+    load = np.arange(99.0)
+    load[7] = np.nan
+    fill = "fill='mean', 'previous' or 'zero'"
+    with pytest.raises(DataError, match=f"y, row 7, column 'y0' has no value; fill it in, or choose {fill}"):
+        Forecaster(steps=2).fit(load)
+    days = np.datetime64("2024-01-01") + np.delete(np.arange(100), 50)
+    with pytest.raises(DataError, match=f"are missing after .*; add them, choose {fill}, or leave times away"):
+        Forecaster(steps=2).fit(np.arange(99.0), times=days)
+    with pytest.raises(DataError, match="give more data, a shorter window or horizon, or another validation or test"):
+        Forecaster(season=12).fit(np.arange(20.0))
+    with pytest.raises(DataError, match="a larger validation, or validation_data"):
+        Classifier().fit(["a"], ["x"])
     with pytest.raises(OptionError, match="give data to fit"):
         Classifier(data=("a.csv",))
     with pytest.raises(RunError, match="call fit first"):

@@ -161,6 +161,14 @@ BAD: list[tuple[list[str], tuple[Any, ...], tuple[str, ...]]] = [
     (["date,y", *HOURS], ("--target", "y", "--known", "y"), ("--known y", "named twice")),
     (["date,y", *HOURS], ("--series", "shop"), ("no column 'shop'", "--series")),
     (["date,y", *HOURS], ("--time", "when"), ("no column 'when'", "--time")),
+    (["Stamp,y", "01/02/2024 00:00,1", "01/02/2024 01:00,2"], (),
+     ("'Stamp' begins with '01/02/2024 00:00'", "several ways",
+      "'%d/%m/%Y %H:%M' or", "'%m/%d/%Y %H:%M'", "--time 'Stamp'", "--time row")),
+    (["Datum;Last", "01.02.2024;1,5", "02.02.2024;2,5"], ("--time-format", "%d.%m.%Y"),
+     ("no column of numbers", "write 1,5 with a decimal point")),
+    (["when,y", "2000-Q1,1", "2000-Q2,2"], (),
+     ("'when' begins with '2000-Q1'", "--time 'when'", "--time-format", "--time row")),
+    (["when,y", "first,1", "second,2"], (), ("'when' begins with 'first'", "--time-format", "--time row")),
     (["date,y", "yesterday,1", "today,2"], (), ("'yesterday'", "--time-format", "--time row")),
     (["date,y", *HOURS], ("--time-format", "%d.%m.%Y"), ("'date' begins with '2024-01-01 00:00'", "%d.%m.%Y")),
     (["date,y", *HOURS[:9], "now,3"], (), ("row 11", "'date' is 'now'", "expected a time")),
@@ -243,6 +251,35 @@ def test_gaps_are_filled_when_that_is_wanted(cli: Cli, tmp_path: Path) -> None:
         assert done.code == 0 and "200 steps" in done.out, done
         assert cli("predict", tmp_path / how, tmp_path / "a.csv").code == 0
         assert cli("eval", tmp_path / how, tmp_path / "a.csv").code == 0
+
+
+def test_gaps_of_new_data_are_filled_or_named_with_what_the_commands_have(cli: Cli, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", hourly(tmp_path / "a.csv", 200)
+    assert cli("train", "forecast", data, "--out", run, *OPTIONS).code == 0
+    whole = data.read_text().splitlines()
+    new = tmp_path / "new.csv"
+    for lines, words in (
+        (
+            [*whole[:50], *whole[53:]],
+            "3 steps (hour) are missing after 2024-02-22 00:00; add them, or choose --fill mean",
+        ),
+        ([*whole[:50], whole[50].split(",")[0] + ",", *whole[51:]], "has no value; fill it in, or choose --fill mean"),
+        ([*whole[:50], whole[49], *whole[50:]], "leave one of them out"),
+        ([*whole[:50], whole[50].split(",")[0] + ",low", *whole[51:]], "'low', expected a number; mend it"),
+    ):
+        new.write_text("\n".join(lines) + "\n")
+        for command in ("eval", "predict"):
+            found = cli(command, run, new)
+            refused(found, words)
+            assert not any(option in found.err for option in ("--time", "--series", "--drop", "other columns")), found
+            filled = cli(command, run, new, "--fill", "previous")
+            assert (filled.code == 0) == ("--fill" in words), filled
+    new.write_text("\n".join([*whole[:50], *whole[53:]]) + "\n")
+    refused(cli("eval", run, new, "--fill", "guess"), "--fill guess")
+    # what is filled in is what the training would have filled in
+    with_fill = tmp_path / "with_fill"
+    assert cli("train", "forecast", data, "--out", with_fill, *OPTIONS, "--fill", "previous").code == 0
+    assert cli("predict", run, new, "--fill", "previous").out == cli("predict", with_fill, new).out
 
 
 def test_pictures_need_matplotlib_or_are_there(cli: Cli, tmp_path: Path) -> None:

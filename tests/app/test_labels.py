@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cellwright.app.runs import load, start
 from cellwright.tasks.classify.config import ClassifyConfig
+from cellwright.tasks.data.tables import Table
 from cellwright.tasks.settings import TrainConfig
 from cellwright.tasks.tag.config import TagConfig
 from cellwright.train.progress import Lines
@@ -263,6 +264,16 @@ BAD = [
     ("classify", "a.csv", "label,p,q\n1,inf,3\n", (*SERIES, "--fill", "mean"), ("column 'p' is 'inf'",)),
     ("classify", "a.csv", "label,p,q\n1,2,\n", SERIES, ("has 1 values", "--series 2")),
     ("classify", "a.csv", "label,p,q\n1,,\n", SERIES, ("no value at all",)),
+    ("classify", "a.jsonl", '{"v": [1], "label": "a"}\n', (), ("column 'v' is a list", "--series")),
+    ("classify", "a.jsonl", '{"v": [1, "x"], "label": "a"}\n', SERIES, ("row 1, column 'v' is 'x'",)),
+    ("classify", "a.jsonl", '{"v": [1, 2, 3], "label": "a"}\n', SERIES, ("row 1 has 3 values", "--series 2")),
+    ("classify", "a.jsonl", '{"v": [[1, 2], [3]], "label": "a"}\n', SERIES, ("a list of 1 as step 2", "a list of 2")),
+    ("classify", "a.jsonl", '{"v": [[1, 2], 3], "label": "a"}\n', SERIES, ("has 3 as step 2",)),
+    ("classify", "a.jsonl", '{"v": [[1, [2]]], "label": "a"}\n', SERIES, ("column 'v' is '[2]'",)),
+    ("classify", "a.jsonl", '{"v": [], "label": "a"}\n', SERIES, ("row 1 has no value at all",)),
+    ("classify", "a.jsonl", '{"v": [1, 2], "w": [1], "label": "a"}\n', SERIES, ("2 lists per row, 'v', 'w'",)),
+    ("classify", "a.jsonl", '{"v": [1, 2], "label": "a"}\n{"v": 5, "label": "b"}\n', SERIES,
+     ("row 2, column 'v' is '5'",)),
     ("tag", "a.conll", "a\tX\nb\t\n", (), ("line 2 has an empty label",)),
     ("tag", "a.conll", "a\tX\n\tX\n", (), ("line 2 has an empty word",)),
     ("tag", "a.conll", "word\n", (), ("line 1 has one column", "a label")),
@@ -352,6 +363,86 @@ def test_missing_numbers_can_be_filled(cli: Cli, tmp_path: Path) -> None:
         assert done.code == 0, done
         assert load(run).config.fill == how
         assert cli("eval", run, data).code == 0
+    bare = tmp_path / "bare"
+    whole = frames(tmp_path / "b.csv", 200)
+    assert cli("train", "tag", whole, "--out", bare, "--steps", 3, "--hidden", 4, "--window", 20).code == 0
+    for command in ("eval", "predict"):
+        refused(cli(command, bare, data), "a.csv, row 6, column 'x' has no value", "--fill mean, previous or zero")
+        assert cli(command, bare, data, "--fill", "previous").code == 0
+        refused(cli(command, bare, data, "--fill", "guess"), "--fill guess")
+    zeros = tmp_path / "zeros.csv"
+    zeros.write_text("\n".join([*lines[:5], "0,0," + lines[5].split(",")[2], *lines[6:]]) + "\n")
+    assert cli("predict", bare, data, "--fill", "zero").out == cli("predict", bare, zeros).out.replace("zeros", "a")
+
+
+def test_tables_without_names_by_the_numbers_of_their_columns(cli: Cli, tmp_path: Path) -> None:
+    rows = texts(40)
+    (tmp_path / "bare.csv").write_text("".join(f"{text},7,{label}\n" for text, label in rows))
+    refused(
+        cli("train", "classify", tmp_path / "bare.csv", "--out", tmp_path / "run", "--text", "x", "--label", 3),
+        f"first row names {rows[0][0]!r}, '7', {rows[0][1]!r}",
+    )
+    run = small(cli, tmp_path, tmp_path / "bare.csv", "classify", "--text", 1, "--label", 3)
+    assert load(run).net.encoding.labels == ("x first", "y first")
+    assert json.loads((run / "config.json").read_text())["data"]["examples"] == 40
+    assert cli("eval", run, tmp_path / "bare.csv").out.startswith("40 sequences")
+    (tmp_path / "new.csv").write_text("xay\nyax\n")
+    assert len(cli("predict", run, tmp_path / "new.csv").out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_series_in_lists(cli: Cli, tmp_path: Path, nested: bool) -> None:
+    """The same data as a row of numbers each, of different lengths."""
+    draw = np.random.default_rng(0)
+    series = [draw.normal(size=(n, 2)).round(3) for n in draw.integers(2, 6, size=30)]
+    labels = ["up" if values[-1, 0] > 0 else "down" for values in series]
+    flat = tmp_path / "flat.csv"
+    cells = [[label, *map(str, values.ravel().tolist())] for values, label in zip(series, labels, strict=True)]
+    flat.write_text(
+        "\n".join(",".join(row + [""] * (11 - len(row))) for row in [["label", *map(str, range(10))], *cells])
+    )
+    lists = tmp_path / "lists.jsonl"
+    lists.write_text(
+        "".join(
+            json.dumps({"id": f"r{k}", "values": (values if nested else values.ravel()).tolist(), "label": label})
+            + "\n"
+            for k, (values, label) in enumerate(zip(series, labels, strict=True))
+        )
+    )
+    said = []
+    for data in (flat, lists):
+        run = tmp_path / data.stem
+        options = ["--series", 2, "--hidden", 4, "--steps", 3]
+        assert cli("train", "classify", data, "--out", run, *options).code == 0
+        said.append([row["probability"] for row in csv.DictReader(io.StringIO(cli("predict", run, data).out))])
+        assert cli("eval", run, data).out.startswith("30 sequences")
+    assert said[0] == said[1] and len(said[0]) == 30
+    hole = tmp_path / "hole.jsonl"
+    hole.write_text('{"values": [null, 1, 2, 3]}\n')
+    refused(cli("predict", tmp_path / "lists", hole), "row 1, column 'values' has no value", "--fill mean")
+    assert cli("predict", tmp_path / "lists", hole, "--fill", "mean").code == 0
+
+
+def test_a_tsv_of_predictions_is_read_as_it_was_written(cli: Cli, tmp_path: Path) -> None:
+    texts_ = ["two\nlines", 'a\ttab and "quotes"', '"all of it"', '"', "xay", "\r\nfirst"]
+    run = small(cli, tmp_path, table(tmp_path / "a.csv", texts(40)))
+    new = table(tmp_path / "new.csv", [(text,) for text in texts_], ("text",))
+    assert cli("predict", run, new, "--out", tmp_path / "p.tsv").code == 0
+    found = Table(tmp_path / "p.tsv")
+    assert found.columns == ("place", "text", "label", "probability")
+    assert [row[1] for _, row in found.rows()] == [" ".join(text.split()) for text in texts_]
+    assert cli("eval", run, tmp_path / "p.tsv").out.startswith("6 sequences, accuracy")
+    refused(cli("predict", run, new, "--out", tmp_path / "p.conll"), "p.conll", "no words with tags")
+    assert not (tmp_path / "p.conll").exists()
+
+
+def test_labels_that_are_nearly_the_same_are_noted(cli: Cli, tmp_path: Path) -> None:
+    rows = [("xay", "Yes"), ("yax", "yes"), ("axy", "no")] * 8
+    options = ["--hidden", 4, "--steps", 2]
+    done = cli("train", "classify", table(tmp_path / "a.csv", rows), "--out", tmp_path / "a", *options)
+    assert "the labels 'Yes', 'yes' differ in capitals or spaces only" in done.out
+    done = cli("train", "classify", table(tmp_path / "b.csv", texts(40)), "--out", tmp_path / "b", *options)
+    assert done.code == 0 and "differ" not in done.out
 
 
 def test_pictures_need_matplotlib_or_are_there(cli: Cli, tmp_path: Path) -> None:

@@ -123,6 +123,74 @@ def test_translate_reads_the_same_from_every_kind_of_file(tmp_path: Path) -> Non
         assert all(t.equal(other[name]) for name, t in found[0].items())
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "more", "said"),
+    [
+        ("a.tsv", "", (), "60 pairs from the columns '1', '2'"),
+        ("a.tsv", "en\tde\n", (), "from the columns 'en', 'de'"),
+        ("a.tsv", "EN-us\tGerman\n", (), "from the columns 'EN-us', 'German'"),
+        ("a.tsv", "en\tfirst\n", ("--source", "en"), "from the columns 'en', 'first'"),
+        ("a.tsv", "tgt\tsrc\n", ("--source", "tgt", "--target", "src"), "from the columns 'tgt', 'src'"),
+        ("a.csv", "first;second, last\n", (), "from the columns 'first', 'second, last'"),
+        ("a.csv", "", ("--source", 1, "--target", 2), "from the columns '1', '2'"),
+        ("id.tsv", "", ("--source", 2, "--target", 3), "from the columns '2', '3'"),
+        ("id.tsv", "id\ten\tde\n", ("--source", "en", "--target", "de"), "from the columns 'en', 'de'"),
+        ("id.tsv", "n\tsource\ttarget\n", (), "from the columns 'source', 'target'"),
+    ],
+)
+def test_translate_says_which_columns_it_took(
+    cli: Cli, tmp_path: Path, name: str, header: str, more: tuple[Any, ...], said: str
+) -> None:
+    """No header is a pair, and no pair is a header."""
+    mark = "\t" if name.endswith("tsv") else ";"
+    rows = [mark.join((*(["7"] if name == "id.tsv" else []), s, t)) for s, t in numbers(60)]
+    data, run = tmp_path / name, tmp_path / "run"
+    data.write_text(header + "\n".join(rows) + "\n")
+    done = cli("train", "translate", data, "--out", run, "--hidden", 4, "--steps", 2, *more)
+    assert done.code == 0 and said in done.out and "60 pairs from the columns" in done.out, done
+    assert cli("eval", run, data).out.startswith("60 sources")
+    assert len(cli("predict", run, data).out.splitlines()) == 60
+    # the sources alone, with or without the name of the column
+    alone = tmp_path / f"alone{data.suffix}"
+    column = Run.open(run).documents["encoding.json"]["layout"]["source"]
+    names = "" if column.isdigit() else f"{column}\n"
+    if name != "id.tsv" or names:
+        alone.write_text(names + "".join(f"{s}\n" for s, _ in numbers(60)))
+        assert cli("predict", run, alone).out == cli("predict", run, data).out
+
+
+def test_translate_reads_what_it_wrote_and_quotes_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    texts = ['"', '"Yes."', 'say "no" twice', '"Go," he said', '""Hm""', "plain"]
+    (tmp_path / "new.txt").write_text("\n".join(texts) + "\n")
+    run, data = tmp_path / "run", table(tmp_path / "a.tsv", numbers(40))
+    assert cli("train", "translate", data, "--out", run, "--hidden", 4, "--steps", 2, "--level", "char").code == 0
+    for suffix in ("tsv", "csv", "jsonl"):
+        out = tmp_path / f"p.{suffix}"
+        assert cli("predict", run, tmp_path / "new.txt", "--out", out).code == 0
+        assert cli("predict", run, out, "--out", tmp_path / f"again.{suffix}.jsonl").code == 0
+        again = [json.loads(line) for line in (tmp_path / f"again.{suffix}.jsonl").read_text().splitlines()]
+        assert [record["source"] for record in again] == texts
+    bare = tmp_path / "bare.tsv"
+    bare.write_text("".join(f"{text}\tx\n" for text in texts))
+    assert cli("predict", run, bare).out == cli("predict", run, tmp_path / "new.txt").out
+
+
+def test_translate_takes_the_columns_of_the_training_in_new_data(cli: Cli, tmp_path: Path) -> None:
+    rows, run = numbers(40), tmp_path / "run"
+    data = table(tmp_path / "a.tsv", rows, "en\tde\n")
+    assert cli("train", "translate", data, "--out", run, "--hidden", 4, "--steps", 2).code == 0
+    turned = tmp_path / "b.csv"
+    turned.write_text("de,no,en\n" + "".join(f"{t},1,{s}\n" for s, t in rows))
+    for command in ("eval", "predict"):
+        assert cli(command, run, data).out == cli(command, run, turned).out
+    other = tmp_path / "c.tsv"
+    other.write_text("a b\tx y\t3\n")
+    for command in ("eval", "predict"):
+        done = cli(command, run, other)
+        refused(done, "no names, and begins with 'a b', 'x y', '3'", "leave the other columns out")
+        assert "--source" not in done.err
+
+
 def test_caption(cli: Cli, tmp_path: Path) -> None:
     captions, images = pictures(tmp_path, 400)
     test, others = pictures(tmp_path, 40, 1)
@@ -236,7 +304,11 @@ BAD = [
     ("a.tsv", "one\tuno\ntwo\n", (), ("a.tsv, line 2 has 1 column(s)", "a tab")),
     ("a.tsv", "one\tuno\n\t dos\n", (), ("line 2 has an empty source beside the target 'dos'",)),
     ("a.tsv", "one\tuno\ntwo\t\n", (), ("line 2 has an empty target beside the source 'two'",)),
-    ("a.tsv", "one\tuno\n", ("--source", "en"), ("no columns 'en'", "'one', 'uno'")),
+    ("a.tsv", "one\tuno\n", ("--source", "en"), ("no column 'en' with the source", "'one', 'uno'", "--source")),
+    ("a.tsv", "id\ten\tde\n1\ta\tb\n", (),
+     ("no column 'source'", "it has no names, and begins with 'id', 'en', 'de'", "--source and --target")),
+    ("a.tsv", "id\ten\tde\n1\ta\tb\n", ("--source", "2", "--target", "4"), ("no column '4'", "no names")),
+    ("a.tsv", "one\tuno\none\ttwo\tuno\n", (), ("line 2 has 3 column(s), expected 2",)),
     ("a.csv", "en,es,fr\na,b,c\n", (), ("no column 'source'", "'en', 'es', 'fr'", "--source")),
     ("a.csv", "source,es\na,b\n", ("--target", "fr"), ("no column 'fr'", "--target")),
     ("a.csv", "source,target\na,\n", (), ("row 2 has an empty target",)),

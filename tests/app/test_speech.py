@@ -226,6 +226,10 @@ def test_new_data_that_do_not_suit(cli: Cli, data: Path, tmp_path: Path) -> None
     write(tmp_path / "new" / "a.wav", "ab")
     (tmp_path / "new" / "transcripts.tsv").write_text("a.wav\taé\n")
     refused(cli("eval", run, tmp_path / "new"), "row 1 has the symbol 'é'", "' ', 'a', 'b', 'c'")
+    (tmp_path / "new" / "other.csv").write_text("sound,said\na.wav,ab\n")
+    found = cli("eval", run, tmp_path / "new" / "other.csv")
+    refused(found, "no column 'file'", "'sound', 'said'", "call a column so")
+    assert "--file" not in found.err
     broken = tmp_path / "broken.wav"
     broken.write_bytes((tmp_path / "new" / "a.wav").read_bytes()[:500])
     out = tmp_path / "p.csv"
@@ -245,6 +249,7 @@ def test_new_data_that_do_not_suit(cli: Cli, data: Path, tmp_path: Path) -> None
 def test_options_of_other_tasks(cli: Cli, char_run: Path, text: Path) -> None:
     refused(cli("predict", char_run, text, "--times"), "--times", "charlm has no such option")
     refused(cli("eval", char_run, text, "--beam", 3), "--beam", "charlm has no such option")
+    refused(cli("eval", char_run, text, "--fill", "mean"), "--fill", "charlm has no such option")
 
 
 def test_pictures(cli: Cli, data: Path, tmp_path: Path) -> None:

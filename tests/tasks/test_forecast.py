@@ -1,7 +1,7 @@
 """Times, series, and the forecasting net beside one written with torch.nn, one window at a time, in float64."""
 
 import math
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ from torch import nn
 
 from cellwright import DataError
 from cellwright.tasks.data.parts import TEST, TRAINING, VALIDATION
+from cellwright.tasks.data.tables import Table
 from cellwright.tasks.forecast import frames as frames_module
 from cellwright.tasks.forecast.arrays import frames_of
-from cellwright.tasks.forecast.clock import Clock, phases, style_of
+from cellwright.tasks.forecast.clock import Clock, phases, style_of, styles_of
 from cellwright.tasks.forecast.config import ForecastConfig
 from cellwright.tasks.forecast.frames import Frames
 from cellwright.tasks.forecast.job import ForecastJob
 from cellwright.tasks.forecast.net import ForecastTask, Net
-from cellwright.tasks.forecast.reader import read
+from cellwright.tasks.forecast.reader import layout_of, read
 from cellwright.tasks.forecast.windows import parts
 
 
@@ -47,6 +48,70 @@ def test_times_are_read_and_written(cell: str, form: str, time: float, again: st
     style = style_of(cell, form)
     assert style.read(cell) == time
     assert style.text(time) == (cell if again is None else again)
+
+
+@pytest.mark.parametrize(
+    ("cells", "forms"),
+    [
+        (["31.12.2020 00:00"], ["%d.%m.%Y %H:%M"]),
+        (["12/31/2020 11:00 PM"], ["%m/%d/%Y %I:%M %p"]),
+        (["01/02/2020", "12/02/2020"], ["%d/%m/%Y", "%m/%d/%Y"]),
+        (["01/01/2020"], ["%d/%m/%Y", "%m/%d/%Y"]),  # the same day, but not the same style
+        (["01/02/2020", "13/02/2020"], ["%d/%m/%Y"]),
+        (["Jan-49", "Feb-49"], ["%b-%y"]),
+        (["Jan-20", "Jan-21"], ["%b-%y", "%b-%d"]),
+        (["1 May 2020"], ["%d %b %Y"]),
+        (["20230131"], ["%Y%m%d"]),
+        (["20231301"], []),
+        (["1672531200"], ["1"]),
+        (["1672531200000"], ["1000"]),
+        (["1.2.3"], []),
+        (["10,644"], []),
+        (["soon"], []),
+    ],
+)
+def test_other_ways_to_write_times_are_found_without_a_guess(cells: list[str], forms: list[str]) -> None:
+    assert [style.form for style in styles_of(cells)] == forms
+
+
+@pytest.mark.parametrize(
+    ("column", "step", "count"),
+    [
+        (lambda t: t.strftime("%d.%m.%Y %H:%M"), timedelta(hours=7), 60),
+        (lambda t: t.strftime("%m/%d/%Y"), timedelta(days=1), 20),
+        (lambda t: t.strftime("%Y%m%d"), timedelta(days=1), 60),
+        (lambda t: f"{t.timestamp():.0f}", timedelta(hours=1), 9),
+        (lambda t: f"{t.timestamp() * 1000:.0f}", timedelta(minutes=10), 9),
+    ],
+)
+def test_a_column_of_dates_is_read_as_they_are(tmp_path: Path, column: Any, step: timedelta, count: int) -> None:
+    times = [datetime(2023, 1, 1, tzinfo=timezone.utc) + k * step for k in range(count)]
+    rows = "\n".join(f"{column(t)};{k}" for k, t in enumerate(times))
+    (tmp_path / "a.csv").write_text(f"Time;Last, kW\n{rows}\n")
+    found = read(ForecastConfig(), [str(tmp_path / "a.csv")])
+    assert found.layout.time == "Time"
+    assert found.layout.targets == ("Last, kW",)
+    assert found.clock is not None and found.clock.dates and found.clock.step == step.total_seconds()
+    assert (found.starts[0], found.lasts[0]) == (times[0].timestamp(), times[-1].timestamp())
+    assert found.layout.style.text(found.lasts[0]) == column(times[-1])
+
+
+def test_a_column_that_is_called_time_goes_before_one_that_may_be_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,Time,y\na-1,1,5\nb-2,2,6\n")
+    assert layout_of(Table(tmp_path / "a.csv"), ForecastConfig()).time == "Time"
+
+
+def test_rows_are_steps_where_that_is_said_or_nothing_looks_like_a_time(tmp_path: Path) -> None:
+    for text, time in (
+        ("Stamp,y\n01/02/2020,1\n01/03/2020,2\n", "row"),
+        ("shop,y\na,1\na,2\nb,3\n", ""),
+        ("x,y\n1,1\nlow,2\n3,3\n", ""),
+        ('y\n"1,5"\n2\n3\n', ""),
+        ("number,y\n20230131,1\n20230201,2\n", ""),
+    ):
+        (tmp_path / "a.csv").write_text(text)
+        table = Table(tmp_path / "a.csv")
+        assert layout_of(table, ForecastConfig(time=time, target=("y",))).style.kind == "row", text
 
 
 @pytest.mark.parametrize("cell", ["", "yesterday", "2016-13-01", "2016-02-30", "31.12.2020", "2016-07-01 25:00", "nan"])

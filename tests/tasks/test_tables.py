@@ -45,10 +45,47 @@ def test_a_csv_may_have_other_separators(tmp_path: Path, separator: str) -> None
     assert list(one.rows()) == [(2, ["a;b"])]
 
 
+@pytest.mark.parametrize(
+    ("text", "columns", "row"),
+    [
+        ("day;Temp, C\n1.1.;1,5\n2.1.;2,5\n", ("day", "Temp, C"), (2, ["1.1.", "1,5"])),
+        ("sep=;\na,b;c\nx,y;z\n", ("a,b", "c"), (3, ["x,y", "z"])),
+        ('"sep=\t"\na\tb\n1;2\tx\n', ("a", "b"), (3, ["1;2", "x"])),
+        ("\n \ntext;label, final\nx;y\n", ("text", "label, final"), (4, ["x", "y"])),
+        ("text , label\nx, y\n", ("text", "label"), (2, ["x", " y"])),
+        ('text,label\n"a;\nb;c",y\n"d;e",z\n', ("text", "label"), (2, ["a;\nb;c", "y"])),
+    ],
+)
+def test_several_lines_say_what_separates(
+    tmp_path: Path, text: str, columns: tuple[str, ...], row: tuple[int, list[str]]
+) -> None:
+    found = table(tmp_path, text)
+    assert found.columns == columns
+    assert next(found.rows()) == row
+
+
+def test_numbers_of_columns_say_that_there_are_no_names(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("good,a\nbad,b\n")
+    bare = Table(tmp_path / "a.csv", asked=("1", "2"))
+    assert (bare.header, bare.columns, list(bare.rows())) == (
+        False,
+        ("1", "2"),
+        [(1, ["good", "a"]), (2, ["bad", "b"])],
+    )
+    assert Table(tmp_path / "a.csv", asked=("good", "2")).columns == ("good", "a")
+    (tmp_path / "b.csv").write_text("2,x\nbad,b\n")
+    assert Table(tmp_path / "b.csv", asked=("", "2")).columns == ("2", "x")
+    assert Table(tmp_path / "b.csv", asked=("1", "2")).columns == ("1", "2")
+    (tmp_path / "c.csv").write_text("kind,0,1\na,5,6\n")
+    assert Table(tmp_path / "c.csv", asked=("kind",)).columns == ("kind", "0", "1")
+    assert not Table(tmp_path / "c.csv").header
+
+
 def test_a_table_without_names(tmp_path: Path) -> None:
     found = table(tmp_path, "1\t0.5\t-3\n2\t1e3\t4\n", "a.tsv")
     assert (found.header, found.columns) == (False, ("1", "2", "3"))
-    assert found.peek() == ["1", "0.5", "-3"]
+    assert found.peek() == [["1", "0.5", "-3"]]
+    assert found.peek(9) == [["1", "0.5", "-3"], ["2", "1e3", "4"]]
     assert list(found.rows()) == [(1, ["1", "0.5", "-3"]), (2, ["2", "1e3", "4"])]
 
 
@@ -76,6 +113,8 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
         ("a.csv", 'a,b\n"x,y\n', ("row 2", "quotes")),
         ("a.csv", "a,b\rx,1\r", ("row 1", "carriage return alone", "convert")),
         ("a.csv", b"a,b\nx,\xe9\n", ("line 2 is not UTF-8", "0xe9", "iconv")),
+        ("a.csv", "text,label\n".encode("utf-16"), ("is UTF-16", "iconv -f utf-16 -t utf-8")),
+        ("a.csv", b"\xfe\xff" + "a,b\n".encode("utf-16-be"), ("is UTF-16",)),
         ("a.csv", b"a,b\nx,\0\n", ("line 2 has a NUL byte",)),
         ("a.jsonl", '{"a": 1}\n{"a": \n', ("row 2 is not JSON",)),
         ("a.jsonl", "[1]\n", ("row 1 is a list",)),

@@ -94,7 +94,7 @@ def test_without_paths_it_is_the_standard_library() -> None:
     [
         (b"caf\xe9 au lait", ("not UTF-8", "0xe9", "offset 3", "iconv")),
         (b"abc\0def", ("NUL byte", "offset 3")),
-        ("utf-16".encode("utf-16"), ("text.txt",)),
+        ("utf-16".encode("utf-16"), ("is UTF-16", "iconv -f utf-16 -t utf-8")),
         (b"", ("empty", "0 characters")),
         (b"\xef\xbb\xbf", ("empty", "0 characters")),
     ],
@@ -157,7 +157,7 @@ def test_pieces_of_any_size_are_the_same_text(
         (b"abcd\xc3", r"byte 0xc3 at offset 4 \(unexpected end of data\)"),
         ("abc日".encode()[:-1] + b"x", "byte 0xe6 at offset 3"),
         (b"abcd\0", "NUL byte at offset 4"),
-        (b"\xff\xfea\0b\0", "NUL byte at offset 3"),  # not UTF-8 from the first byte on, and binary
+        (b"\xff\xfda\0b\0", "NUL byte at offset 3"),  # not UTF-8 from the first byte on, and binary
     ],
 )
 def test_an_offset_is_that_in_the_file(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..data.ragged import Ragged
+from ..data.tables import CONVERT, UTF16
 
 _BOM = "\ufeff"
 _PIECE = 2**20  # bytes or characters that are in memory at once
@@ -176,6 +177,8 @@ def _decoded(path: Path) -> Iterator[str]:
     decoder, at, begins = codecs.getincrementaldecoder("utf-8")(), 0, True
     broken = None  # not UTF-8; with a NUL byte later on it is something else
     for block in _blocks(path):
+        if not at and block.startswith(UTF16):
+            raise _UnreadableError("not UTF-8", f"{path} {CONVERT}")
         nul = block.find(b"\0")
         if nul >= 0:
             sentence = f"{path} is not text: it has a NUL byte at offset {at + nul}; name a UTF-8 text file"

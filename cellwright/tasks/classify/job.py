@@ -1,5 +1,6 @@
 """N to 1: the class of a text or of a series."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from ...nn import Recurrent
 from ...topologies import ManyToOne
 from ..data.columns import filled, label_column
 from ..data.lexicon import Lexicon, in_small_letters
-from ..data.tables import SUFFIXES, Table, lines, numbers
+from ..data.tables import SUFFIXES, Table, lines, named, numbers
 from ..job import Prediction
 from ..labels.dataset import Dataset, Example
 from ..labels.job import EMBED, LabelJob, Reader
@@ -39,8 +40,11 @@ class ClassifyReader(Reader):
         if place.is_dir():
             yield from self._folder(place, labelled, digest)
         elif place.suffix.lower() in SUFFIXES:
-            table = Table(place, digest)
-            yield from self._series(table, labelled) if self.config.series else self._texts(table, labelled)
+            known = self.layout or {"text": self.config.text, "label": self.config.label}
+            asked = [known.get("text", ""), known["label"]]
+            series = self.config.series
+            table = Table(place, digest, asked, lists=bool(series))
+            yield from self._series(table, labelled) if series else self._texts(table, labelled)
         elif labelled:
             raise DataError(
                 f"{place} has no labels: it is neither a folder nor a table; name a .csv, .tsv or .jsonl file with a "
@@ -63,11 +67,17 @@ class ClassifyReader(Reader):
             yield self._text(f"{table.path}, row {number}", cells[at], [cells[label_at]] if labelled else [])
 
     def _series(self, table: Table, labelled: bool) -> Iterator[Example]:
-        """A series per row: the label and `steps * width` numbers; empty cells at the end make it shorter."""
+        """A series per row: the label and `steps * width` numbers; empty cells at the end make it shorter.
+
+        Or the label and a column of lists of numbers, which may be lists of steps.
+        """
         layout, width = self.layout, self.config.series
         if not layout:
             label = label_column(table, self.config.label)
-            layout.update(label=label, columns=[name for name in table.columns if name != label], named=table.header)
+            columns = [name for name in table.listed or table.columns if name != label]
+            if table.listed and len(columns) != 1:
+                raise DataError(f"{table.path} has {len(columns)} lists per row, {named(columns)}, expected one series")
+            layout.update(label=label, columns=columns, named=table.header, lists=bool(table.listed))
         names = layout["columns"]
         bare = not layout["named"] and not labelled and len(table.columns) <= len(names)
         label_at = self.find(table, layout["label"], "--label", "the label") if labelled else -1
@@ -77,25 +87,45 @@ class ClassifyReader(Reader):
             wanted = [k for k, name in enumerate(table.columns) if name != layout["label"]]
         else:
             wanted = [self.find(table, name, "--label", "a value of the series") for name in names]
+        mend = "mend it" if self._trained else _MEND
         for number, cells in table.rows(ragged=True):
             place = f"{table.path}, row {number}"
-            found = [(cells[k], table.columns[k]) for k in wanted if k < len(cells)]
-            while found and not found[-1][0].strip():
-                found.pop()
+            if layout.get("lists"):
+                found = self._listed(cells[wanted[0]], place, names[0])
+            else:
+                found = [(cells[k], table.columns[k]) for k in wanted if k < len(cells)]
+                while found and not found[-1][0].strip():
+                    found.pop()
             if not found:
                 raise DataError(f"{place} has no value at all; leave the row out")
             if len(found) % width:
-                raise DataError(f"{place} has {len(found)} values, expected a multiple of --series {width}")
-            values = numbers([c for c, _ in found], [n for _, n in found], place, bool(self.config.fill), mend=_MEND)
+                expected = f"{width}, the values per step" if self._trained else f"--series {width}"
+                raise DataError(f"{place} has {len(found)} values, expected a multiple of {expected}")
+            values = numbers([c for c, _ in found], [n for _, n in found], place, bool(self.config.fill), mend=mend)
             if labelled and (label_at >= len(cells) or not cells[label_at].strip()):
                 raise DataError(f"{place}, column {layout['label']!r} has no label; fill it in or leave the row out")
             labels = [cells[label_at].strip()] if labelled else []
             yield Example(place, filled(values.reshape(-1, width), self.config.fill), labels)
 
+    def _listed(self, cell: str, place: str, column: str) -> list[tuple[str, str]]:
+        """The numbers of a list [T * F] or [T][F], each with the name of its column."""
+        place, width = f"{place}, column {column!r}", self.config.series
+        values = json.loads(cell) if cell.startswith("[") else None
+        if values is None:
+            raise DataError(f"{place} is {cell[:40]!r}, expected a list of numbers as in the first row")
+        steps = values if any(isinstance(value, list) for value in values) else [values]
+        flat = []
+        for t, step in enumerate(steps, 1):
+            if steps is values and not (isinstance(step, list) and len(step) == width):
+                got = f"a list of {len(step)}" if isinstance(step, list) else repr(step)
+                raise DataError(f"{place} has {got} as step {t}, expected a list of {width}, the values per step")
+            flat += [("" if value is None else str(value), column) for value in step]
+        return flat
+
     def _folder(self, folder: Path, labelled: bool, digest: Any) -> Iterator[Example]:
         """folder/CLASS/file: a text per file; folder/CLASS.txt: a text per line."""
         if self.config.series:
-            raise DataError(f"{folder} is a folder, and --series reads tables; name .csv, .tsv or .jsonl files")
+            raise DataError(f"{folder} is a folder, and series are read from tables; name .csv, .tsv or .jsonl files")
         self.layout.setdefault("text", self.config.text or "text")  # where a table is read later
         self.layout.setdefault("label", self.config.label or "label")
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -16,12 +16,14 @@ def label_column(table: Table, wanted: str) -> str:
         return table.columns[table.find(wanted, "--label", "the label")]
     if "label" in table.columns:
         return "label"
-    words = [name for name, cell in zip(table.columns, table.peek(), strict=False) if not is_number(cell)]
+    first = [cell for row in table.peek() for cell in row]
+    cells = {name: cell for name, cell in zip(table.columns, first, strict=False) if name not in table.listed}
+    words = [name for name, cell in cells.items() if not is_number(cell)]
     if len(words) == 1:
         return words[0]
     raise DataError(
         f"{table.path} has no column 'label', and {len(words)} columns that are no numbers; it has "
-        f"{named(table.columns)}; say which is the label with --label"
+        f"{named(table.columns)}; say which is the label with --label: its name, or its number if these are no names"
     )
 
 

@@ -3,8 +3,10 @@
 import csv
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}  # "": JSON 
 LARGEST = float(np.finfo(np.float32).max)  # a number of larger size is taken for a mistake
 MISSING = ("", "na", "nan", "null", "none", "?")  # in small letters: a value that is not there
 _LONGEST = 2**27  # characters of one cell: the csv module's own limit is too low for texts
+_LOOKED = 50  # lines that say what separates cells
+_TOLD = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # the first line of what Excel is to open
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # what a file in it begins with
+CONVERT = "is UTF-16, as Excel's Unicode text is; convert it first, for example with `iconv -f utf-16 -t utf-8`"
 
 
 def lines(path: Path, digest: Any = None) -> Iterator[str]:
@@ -26,6 +32,8 @@ def lines(path: Path, digest: Any = None) -> Iterator[str]:
             for number, raw in enumerate(file, 1):
                 if digest is not None:
                     digest.update(raw)
+                if number == 1 and raw.startswith(UTF16):
+                    raise DataError(f"{path} {CONVERT}")
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError as error:
@@ -52,40 +60,48 @@ def exists(path: Path) -> Path:
 class Table:
     """The rows of one file: `columns` are known at once, `rows` is read while it is asked for.
 
-    A first row of which more than half are numbers is no header; the columns are then called 1, 2, ... A .csv whose
-    first line has no comma may have semicolons or tabs between its cells. Quotes of a .tsv are quotes only where they
-    are around a cell; a cell of it is a part of one line.
+    A first row of which more than half are numbers is no header, unless `label` or another name that is `asked` for is
+    in it; the columns are then called 1, 2, ... So it is, too, if all that is `asked` for are numbers, and not all of
+    them are in it. Cells of a .csv may have semicolons or
+    tabs between them: what cuts most of the first lines into equally many cells, or what a first line `sep=;` says.
+    Quotes of a .tsv are quotes only where they are around a cell; a cell of it is a part of one line. `lists`: values
+    of JSON Lines may be lists; the cell is their JSON. `listed`: the columns that begin with one.
     """
 
-    def __init__(self, path: Path, digest: Any = None) -> None:
+    listed: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, digest: Any = None, asked: Sequence[str] = (), lists: bool = False) -> None:
         self.path = path
         separator = SUFFIXES[path.suffix.lower()]
-        self._rows = self._delimited(separator, digest) if separator else self._json(digest)
+        self._rows = self._delimited(separator, digest) if separator else self._json(digest, lists)
         first = next(self._rows, None)
         if first is None:
             raise DataError(f"{path} is empty; name a file with rows")
         number, cells = first
+        names = tuple(cell.strip() for cell in cells) if separator else self._names
         numbers = sum(_number(cell) is not None for cell in cells)
-        self.header = not separator or 2 * numbers <= len(cells)
-        self.columns = tuple(self._names if not separator else cells if self.header else map(str, _counted(cells)))
-        self._first = None if self.header and separator else (number, cells)
+        counted = {name for name in asked if name.isdigit()}
+        wanted = {name for name in asked if name} - counted
+        bare = bool(counted) and not wanted and not counted <= set(names)
+        there = not {"label", *wanted}.isdisjoint(names)
+        self.header = not separator or there or (2 * numbers <= len(cells) and not bare)
+        self.columns = names if self.header else tuple(map(str, _counted(cells)))
+        self._ahead = [] if self.header and separator else [(number, cells)]
         if len(set(self.columns)) < len(self.columns):
             twice = next(c for c in self.columns if self.columns.count(c) > 1)
             raise DataError(f"{path} has the column {twice!r} twice; give every column a name of its own")
 
-    def peek(self) -> list[str]:
-        """The cells of the first row; empty if there is none."""
-        if self._first is None:
-            self._first = next(self._rows, None)
-        return self._first[1] if self._first else []
+    def peek(self, count: int = 1) -> list[list[str]]:
+        """The cells of the first rows, as far as there are so many."""
+        self._ahead += islice(self._rows, max(0, count - len(self._ahead)))
+        return [cells for _, cells in self._ahead[:count]]
 
     def rows(self, ragged: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Number and cells of each row; the first line of a file is row 1. DataError: more or fewer cells than columns.
 
         `ragged`: rows may be shorter.
         """
-        first = [] if self._first is None else [self._first]
-        for number, cells in chain(first, self._rows):
+        for number, cells in chain(self._ahead, self._rows):
             if len(cells) != len(self.columns) and not (ragged and len(cells) < len(self.columns)):
                 raise DataError(
                     f"{self.path}, row {number} has {len(cells)} columns, expected {len(self.columns)} as in row 1; "
@@ -97,7 +113,8 @@ class Table:
         """The place of a column. DataError: there is none of this name, which `option` chooses; "": the run did."""
         if name not in self.columns:
             mend = f"say which with {option}" if option else "call a column so, as in the first data"
-            raise DataError(f"{self.path} has no column {name!r} with {what}; it has {named(self.columns)}; {mend}")
+            has = f"its first row names {named(self.columns)}" if self.header else f"it has {named(self.columns)}"
+            raise DataError(f"{self.path} has no column {name!r} with {what}; {has}; {mend}")
         return self.columns.index(name)
 
     def _delimited(self, separator: str, digest: Any) -> Iterator[tuple[int, list[str]]]:
@@ -108,23 +125,28 @@ class Table:
                 if line.strip():
                     yield number, [cell.strip() for cell in _tabbed(line.rstrip("\r\n"))]
             return
-        first = next(source, "")
-        if "," not in first:
-            separator = next((other for other in ";\t" if other in first), separator)
-        reader = csv.reader(chain([first], source), delimiter=separator, strict=True)
-        number = 1
+        skipped, ahead = 0, list(islice(source, 1))
+        while ahead and not ahead[0].strip():
+            skipped, ahead = skipped + 1, list(islice(source, 1))
+        if ahead and (told := _TOLD.fullmatch(ahead[0])):
+            separator, skipped, ahead = told[1], skipped + 1, []
+        else:
+            ahead += islice(source, _LOOKED - 1)
+            separator = _separator(ahead)
+        reader = csv.reader(chain(ahead, source), delimiter=separator, strict=True)
+        number = 1 + skipped
         try:
             for cells in reader:
                 if cells:
                     yield number, cells
-                number = reader.line_num + 1
+                number = reader.line_num + 1 + skipped
         except csv.Error as error:
             if "new-line" in str(error):
                 mend = "a line ends with a carriage return alone; convert the file, for example with `tr '\\r' '\\n'`"
                 raise DataError(f"{self.path}, row {number}: {mend}") from None
             raise DataError(f"{self.path}, row {number}: {error}; mend the quotes of this row") from None
 
-    def _json(self, digest: Any) -> Iterator[tuple[int, list[str]]]:
+    def _json(self, digest: Any, lists: bool) -> Iterator[tuple[int, list[str]]]:
         self._names: tuple[str, ...] = ()
         for number, line in enumerate(lines(self.path, digest), 1):
             if not line.strip():
@@ -135,15 +157,38 @@ class Table:
                 raise DataError(f"{self.path}, row {number} is not JSON: {error}; one object per line") from None
             if not isinstance(row, dict):
                 raise DataError(f"{self.path}, row {number} is a {type(row).__name__}, expected a JSON object")
-            self._names = self._names or tuple(row)
+            if not self._names:
+                self._names = tuple(row)
+                self.listed = tuple(name for name in row if isinstance(row[name], list))
             for name in self._names:
-                if isinstance(row.get(name), (dict, list)):
+                value = row.get(name)
+                if isinstance(value, list) and lists:
+                    row[name] = json.dumps(value)
+                elif isinstance(value, (dict, list)):
                     raise DataError(
-                        f"{self.path}, row {number}, column {name!r} is a {type(row[name]).__name__}, expected a text "
-                        f"or a number"
+                        f"{self.path}, row {number}, column {name!r} is a {type(value).__name__}, expected a text "
+                        f"or a number; lists of numbers are read by `cellwright train classify --series`"
                     )
             values = (row.get(name) for name in self._names)
             yield number, ["" if value is None else str(value) for value in values]
+
+
+def _separator(ahead: Sequence[str]) -> str:
+    """What cuts most of these lines into as many cells as the first one; a comma if nothing does.
+
+    A comma is often in the text beside the others, and these are seldom in the text beside a comma.
+    """
+    best, most = ",", 0
+    for separator in "\t;,":
+        try:
+            widths = [len(cells) for cells in csv.reader(ahead, delimiter=separator) if cells]
+        except csv.Error:  # a carriage return alone: the reader of the rows says so
+            continue
+        width = widths[0] if widths else 0
+        same = Counter(widths)[width] if width > 1 else 0
+        if same > most:
+            best, most = separator, same
+    return best
 
 
 def _tabbed(line: str) -> list[str]:
@@ -162,7 +207,7 @@ def numbers(
     place: str,
     missing: bool,
     dtype: Any = np.float32,
-    mend: str = "mend it, or leave the column out with --drop {}",
+    mend: str = "mend it, or train without the column: --drop {}",
 ) -> NDArray[Any]:
     """Cells as float32, NaN where a value is missing. DataError: not a number; or missing, and `missing` is False.
 

@@ -11,6 +11,12 @@ from .config import ForecastConfig
 from .frames import Frames, Layout
 from .windows import Knowledge
 
+_MENDS = {
+    "fill": "choose fill='mean', 'previous' or 'zero'",
+    "time": "leave times away",
+    "log": "leave log away",
+}
+
 
 def is_many(y: Any) -> bool:
     """Whether it is a list of series, and not one series."""
@@ -42,7 +48,8 @@ def frames_of(config: ForecastConfig, y: Any, X: Any, known: Any, times: Any, kn
             f"got numbers {', '.join(layout.columns)} with times of the kind {style.kind!r}, and the model was fitted "
             f"to {', '.join(knows.layout.columns)} with the kind {knows.layout.style.kind!r}"
         )
-    frames = Frames(layout, config.fill, config.log, 0 if knows else config.rows, knows.clock if knows else None)
+    mends = {"fill": _MENDS["fill"].replace("choose", "fit with")} if knows else _MENDS
+    frames = Frames(layout, config.fill, config.log, 0 if knows else config.rows, knows.clock if knows else None, mends)
     for k, (rows, *_) in enumerate(series):
         file = f"y[{k}]" if many else "y"
         frames.hash.update(rows.tobytes())
@@ -99,7 +106,7 @@ def _times(given: Any, T: int, steps: int, at: str) -> tuple[Style, NDArray[np.f
         raise InputError(f"got {str(error)!r} in times{at}, expected dates such as 2024-01-31, or numbers") from None
     if len(found) < steps:
         try:
-            clock = Clock.learn(found, style.kind != "number")
+            clock = Clock.learn(found, style.dates)
         except ValueError:
             raise InputError(f"got times{at} that never grow, expected one step after the other") from None
         found = np.concatenate([found, clock.at(found[-1], 1 + np.arange(steps - len(found)))])

@@ -4,6 +4,7 @@ A time is a number: seconds since 1970 for dates, in UTC where a zone is given; 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -19,24 +20,39 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY = 86400.0
 _YEAR = 365.2425 * _DAY
 CYCLES = {"hour": 3600.0, "day": _DAY, "week": 7 * _DAY, "year": _YEAR}  # their lengths in seconds
+_DAYS = (  # how days are written, where they are not written as in _DATE; also with other marks: / . and a space
+    *("%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%m-%Y"),
+    *("%d-%b-%Y", "%d-%b-%y", "%d-%B-%Y", "%b-%Y", "%b-%y", "%b-%d", "%B-%Y", "%B-%y", "%B-%d", "%Y-%b", "%Y-%b-%d"),
+    "%Y-%m-%d",  # with AM and PM
+)
+_COMMAS = ("%b %d, %Y", "%B %d, %Y")
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H.%M", "%H.%M.%S", "%I:%M %p", "%I:%M:%S %p", "%I %p")
+_DIGITS = ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
+UNIX = {10: 1.0, 13: 1e3}  # digits of a number of seconds or of milliseconds since 1970, from 2001 to 2286
 _JITTER = 0.1  # of a step: how far two times may be from a whole number of steps
 ROW = "row"
 
 
 @dataclass(frozen=True)
 class Style:
-    """How times are written. `kind`: date, zoned (with an offset from UTC), number, or row (not at all)."""
+    """How times are written. `kind`: date, zoned (with an offset from UTC), unix (since 1970), number, or row (not at
+    all)."""
 
     kind: str
-    form: str = ""  # as in strftime
+    form: str = ""  # as in strftime; of unix, how many make a second
+
+    @property
+    def dates(self) -> bool:
+        """Whether times are seconds since 1970."""
+        return self.kind in ("date", "zoned", "unix")
 
     def read(self, cell: str) -> float:
         """A time. ValueError: it is none, or of another kind."""
-        if self.kind == "number":
+        if self.kind in ("number", "unix"):
             value = float(cell)
             if not np.isfinite(value):
                 raise ValueError(cell)
-            return value
+            return value / float(self.form) if self.form else value
         kind, value, _ = _parsed(cell, self.form if "%" in self.form and not _DATE.fullmatch(cell.strip()) else "")
         if kind != self.kind:
             raise ValueError(cell)
@@ -46,6 +62,8 @@ class Style:
         """As it stands in a file; in UTC where there are zones."""
         if self.kind in ("number", ROW):
             return f"{time:.10g}"
+        if self.kind == "unix":
+            return f"{time * float(self.form):.16g}"
         return (_EPOCH + timedelta(seconds=round(time, 6))).strftime(self.form)
 
 
@@ -60,6 +78,36 @@ def style_of(cell: str, form: str = "") -> Style:
             return Style("number")
     kind, _, found = _parsed(cell, form)
     return Style(kind, found)
+
+
+def styles_of(cells: Sequence[str]) -> list[Style]:
+    """All styles in which each of these cells is a time: several, where no day says which number is that of the month.
+
+    These are other styles than the one of 2024-01-31. Whole numbers may be dates or times since 1970 by their digits.
+    """
+    cells = [cell.strip() for cell in cells]
+    if not cells or not any(char.isdigit() for char in cells[0]):
+        return []
+    if all(cell.isdigit() for cell in cells):
+        digits = {len(cell) for cell in cells}
+        if len(digits) == 1 and (per := UNIX.get(digits.pop())):
+            return [Style("unix", f"{per:g}")]
+        forms: Sequence[str] = _DIGITS
+    else:
+        mark = next((mark for mark in "-/. " if mark in cells[0]), "-")
+        days = [day.replace("-", mark) for day in _DAYS] + [*_COMMAS, _DIGITS[0]]
+        forms = [*(f"{day}{gap}{clock}" for day in days for clock in _CLOCKS for gap in (" ", "T", ", ")), *days]
+    found: dict[Any, Style] = {}
+    for form in forms:
+        try:
+            moments = tuple(datetime.strptime(cell, form) for cell in cells)
+        except ValueError:
+            continue
+        # strptime takes fewer digits, too, and any four are a year.
+        exact = all(cell[:8].isdigit() and m.strftime(form) == cell for cell, m in zip(cells, moments, strict=True))
+        if not form.startswith(_DIGITS[0]) or (exact and all(1900 <= moment.year < 2100 for moment in moments)):
+            found.setdefault((moments, form.replace("%B", "%b")), Style("date", form))  # May is both
+    return list(found.values())
 
 
 def _parsed(cell: str, form: str) -> tuple[str, float, str]:

@@ -22,6 +22,13 @@ from .clock import ROW, Clock, Style
 _BLOCK = 2**16  # rows that are in memory at once
 _FIRST = 4096  # rows that say what the step is
 _LARGEST = 10  # steps per row, with the gaps: more of them is a time that is wrong
+FILL = {"fill": "choose --fill mean, previous or zero"}  # what can be done about data, by what it is about
+MENDS = {
+    **FILL,
+    "time": "take the rows as steps with --time row",
+    "series": "name the column that tells series apart with --series",
+    "log": "leave --log away",
+}
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,20 @@ class Frames:
     """`add` rows in the order of time, `close`, and there is a row for every step.
 
     `fill`: what stands for missing numbers; empty: they are an error. `limit`: rows of a series; 0: all of them.
+    `mends`: what errors say can be done, as in MENDS.
     A row of `values` has the columns of the layout, and then for each target 1, or 0 where it was missing.
     """
 
-    def __init__(self, layout: Layout, fill: str, log: bool, limit: int = 0, clock: Clock | None = None) -> None:
-        self.layout, self.clock = layout, clock
+    def __init__(
+        self,
+        layout: Layout,
+        fill: str,
+        log: bool,
+        limit: int = 0,
+        clock: Clock | None = None,
+        mends: Mapping[str, str] = MENDS,
+    ) -> None:
+        self.layout, self.clock, self._mends = layout, clock, mends
         self._fill, self._log, self._limit = fill, log, limit
         self.targets, self.width = len(layout.targets), len(layout.columns)
         self.keys: dict[tuple[str, str], int] = {}  # file and name of each series
@@ -172,12 +188,12 @@ class Frames:
         if self.layout.style.kind == ROW:
             return Clock(False, 1.0)
         try:
-            return Clock.learn(times, self.layout.style.kind != "number")
+            return Clock.learn(times, self.layout.style.dates)
         except ValueError:
             text = self.layout.style.text(times[0])
             raise DataError(
-                f"{self._where(s)}: the times never grow, the first one is {text}; sort the rows by time, or name the "
-                f"column that tells series apart with --series"
+                f"{self._where(s)}: the times never grow, the first one is {text}; "
+                + self._mend("sort the rows by time", "series")
             ) from None
 
     def _gaps(self, s: int, block: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -192,18 +208,18 @@ class Frames:
             old, new = (self.layout.style.text(times[i]) for i in (k, k + 1))
             place = self._place(s, block[k + 1 - (len(times) - len(block))])
             if times[k + 1] == times[k]:
-                words = f"is at {new}, as the row before it; leave one of them out, or name the column of --series"
+                words = f"is at {new}, as the row before it; {self._mend('leave one of them out', 'series')}"
             elif times[k + 1] < times[k]:
                 words = f"is at {new}, before {old} of the row before it; sort the rows by time"
             elif np.isnan(steps[k]):
                 words = (
-                    f"is at {new}, which is no whole number of steps ({self.clock.words()}) after {old}; mend the "
-                    f"times, or take the rows as steps with --time row"
+                    f"is at {new}, which is no whole number of steps ({self.clock.words()}) after {old}; "
+                    + self._mend("mend the times", "time")
                 )
             else:
                 words = (
-                    f"is at {new}: {int(steps[k]) - 1} steps ({self.clock.words()}) are missing after {old}; add them, "
-                    f"choose --fill mean, previous or zero, or take the rows as steps with --time row"
+                    f"is at {new}: {int(steps[k]) - 1} steps ({self.clock.words()}) are missing after {old}; "
+                    + self._mend("add them", "fill", "time")
                 )
             raise DataError(f"{place} {words}")
         return steps
@@ -220,10 +236,15 @@ class Frames:
         if large.any():
             fail(large, f"is {{}}, expected a finite number up to {LARGEST:.1e}")
         if not self._fill and np.isnan(values).any():
-            fail(np.isnan(values), "has no value; fill it in, or choose --fill mean, previous or zero")
+            fail(np.isnan(values), f"has no value; {self._mend('fill it in', 'fill')}")
         targets = values[:, : self.targets]
         if self._log and ((targets <= 0).any() or (self._fill == "zero" and np.isnan(targets).any())):
-            fail(~(targets > 0), "is {}, which has no logarithm; leave --log away")
+            fail(~(targets > 0), f"is {{}}, which has no logarithm; {self._mend('mend it', 'log')}")
+
+    def _mend(self, first: str, *about: str) -> str:
+        """What can be done: the first of them always."""
+        *some, last = first, *(self._mends[name] for name in about if name in self._mends)
+        return ", ".join(some) + (", or " if some else "") + last
 
     def _where(self, s: int) -> str:
         file, name = list(self.keys)[s]

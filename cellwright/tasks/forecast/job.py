@@ -30,7 +30,7 @@ class ForecastJob(Job):
 
     config = ForecastConfig
     scales = (("scaled error", "MASE", "naive MASE"), (SHARE, "coverage"))
-    takes = ("stride",)
+    takes = ("stride", "fill")
 
     def read(self, config: ForecastConfig) -> Frames:
         """All files, once: a row per step on the disk."""
@@ -125,7 +125,7 @@ class ForecastJob(Job):
 
     def evaluate(self, config: ForecastConfig, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Forecasts from every origin, or every `stride` of them, of what comes after the training."""
-        windows = self._windows(config, net, paths)
+        windows = self._windows(self.filling(config, options), net, paths)
         stride = options.get("stride") or config.stride
         return self.judged(net, windows, stride, ", ".join(map(str, paths)))
 
@@ -174,7 +174,7 @@ class ForecastJob(Job):
 
     def predict(self, config: ForecastConfig, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """The next steps after the last value of each series."""
-        windows = self._windows(config, net, paths)
+        windows = self._windows(self.filling(config, options), net, paths)
         quantiles = tuple(f"q{q:g}" for q in config.quantiles)
         named = ("series",) if net.knows.layout.series or len(paths) > 1 else ()
 

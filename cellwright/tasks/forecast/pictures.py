@@ -44,7 +44,7 @@ def bands(quantiles: Sequence[float]) -> list[tuple[int, int]]:
 
 
 def _draw(axes: Any, one: Shown, quantiles: Sequence[float]) -> None:
-    dates = one.style.kind in ("date", "zoned")
+    dates = one.style.dates
     times: Any = (one.times * 1e6).round().astype("int64").astype("datetime64[us]") if dates else one.times
     past, future = times[: len(one.past)], times[len(one.past) :]
     median = quantiles.index(0.5)

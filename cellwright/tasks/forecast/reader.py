@@ -1,19 +1,23 @@
 """Series out of tables: which column is what, and the rows as numbers."""
 
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
-from ..data.tables import SUFFIXES, Table, exists, is_number, named, numbers
-from .clock import ROW, Clock, Style, style_of
+from ..data.tables import MISSING, SUFFIXES, Table, exists, is_number, named, numbers
+from .clock import ROW, Clock, Style, style_of, styles_of
 from .config import ForecastConfig
-from .frames import Frames, Layout
+from .frames import FILL, MENDS, Frames, Layout
 
 _TIMES = ("time", "date", "datetime", "timestamp", "ds", "month", "year", "day", "hour")  # in small letters
 _ROWS = 4096  # that are converted together
+_LOOKED = 1000  # rows that say how times are written
+_FIGURE = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:[., ']\d{3})+)(?:[.,]\d+)?")  # also 10,5 and 1.106,5
+_TIME_LIKE = re.compile(r"[\w ,+]*\d[-/.:][\w ,+]*(?:[-/.:][\w ,+]+)*")
 
 
 def read(
@@ -30,7 +34,7 @@ def read(
         # The first table is opened before there are frames that count its bytes.
         if frames is None:
             layout = layout or layout_of(Table(place), config)
-            frames = Frames(layout, config.fill, config.log, config.rows, clock)
+            frames = Frames(layout, config.fill, config.log, config.rows, clock, FILL if clock else MENDS)
         first = Table(place, frames.hash)
         assert layout is not None
         _rows(first, frames, layout, "" if len(paths) == 1 else place.stem)
@@ -44,7 +48,7 @@ def _rows(table: Table, frames: Frames, layout: Layout, name: str) -> None:
     time_at = table.find(layout.time, "", "the times") if layout.time else -1
     series_at = table.find(layout.series, "", "the name of the series") if layout.series else -1
     prefix = f"{name}/" if name else ""
-    file, mend = str(table.path), "mend it, or choose other columns than {}"
+    file, mend = str(table.path), "mend it" if frames.clock else "mend it, or choose other columns than {}"
     rows: list[list[float]] = []
     keys: list[int] = []
     for number, cells in table.rows():
@@ -75,7 +79,7 @@ def _rows(table: Table, frames: Frames, layout: Layout, name: str) -> None:
 
 
 def _expected(style: Style) -> str:
-    if style.kind == "number":
+    if style.kind in ("number", "unix"):
         return "expected a number, as in the rows before it"
     zone = ", with an offset from UTC" if style.kind == "zoned" else ""
     return f"expected a time like those of the training or of the first row ({style.text(0)}{zone})"
@@ -83,13 +87,14 @@ def _expected(style: Style) -> str:
 
 def layout_of(table: Table, config: ForecastConfig) -> Layout:
     """Which column is what. DataError: there is no column of numbers, or none of a name that was given."""
-    cells = table.peek()
-    if not cells:
+    sample = table.peek(_LOOKED)
+    if not sample:
         raise DataError(f"{table.path} has no rows after the names of its columns; name a file with rows")
-    for column in table.columns if table.header else ():
-        if _is_date(column, config.time_format) and _is_date(cells[table.columns.index(column)], config.time_format):
+    cells = sample[0]
+    for column, cell in zip(table.columns, cells, strict=False) if table.header else ():
+        if _is_date(column, config.time_format) and _is_date(cell, config.time_format):
             raise DataError(f"{table.path} has no names of columns, row 1 is {named(table.columns)}; put them there")
-    time, style = _time(table, cells, config)
+    time, style = _time(table, sample, config)
     if config.series:
         table.find(config.series, "--series", "the name of the series")
     taken = {time, config.series} - {""}
@@ -107,51 +112,81 @@ def layout_of(table: Table, config: ForecastConfig) -> Layout:
     targets = config.target
     if not targets:
         if not numeric:
-            raise DataError(
-                f"{table.path} has no column of numbers to forecast; it has {named(table.columns)}; say which with "
-                f"--target"
-            )
+            comma = next((cell for cell in cells if _FIGURE.fullmatch(cell.strip())), "")
+            mend = f"write {comma} with a decimal point and no other mark" if comma else "say which with --target"
+            raise DataError(f"{table.path} has no column of numbers to forecast; it has {named(table.columns)}; {mend}")
         targets = (numeric[-1],)
     covariates = tuple(name for name in numeric if name not in targets) if rest else given["--covariate"]
     return Layout(style, time, config.series, targets, covariates, config.known)
 
 
-def _time(table: Table, cells: Sequence[str], config: ForecastConfig) -> tuple[str, Style]:
-    """The column of times and its style."""
+def _time(table: Table, sample: Sequence[Sequence[str]], config: ForecastConfig) -> tuple[str, Style]:
+    """The column of times and its style. DataError: one that seems to be it cannot be read."""
     if config.time == ROW and ROW not in table.columns:
         return "", Style(ROW)
+    columns = {
+        name: [row[k] for row in sample if k < len(row) and row[k].strip().lower() not in MISSING]
+        for k, name in enumerate(table.columns)
+    }
     if config.time:
-        at = table.find(config.time, "--time", "the times")
-        try:
-            return config.time, style_of(cells[at], config.time_format)
-        except (ValueError, OverflowError):
-            raise _no_time(table, config.time, cells[at], config.time_format) from None
+        table.find(config.time, "--time", "the times")
+        return config.time, _style(table, config.time, columns[config.time], config.time_format)
     used = {config.series, *config.target, *config.covariate, *config.known}
-    free = [(name, cell) for name, cell in zip(table.columns, cells, strict=False) if name not in used]
-    for name, cell in free:
-        if _is_date(cell, config.time_format):
-            return name, style_of(cell, config.time_format)
-    for name, cell in free:
-        if name.lower() in _TIMES:
-            try:
-                return name, style_of(cell, config.time_format)
-            except (ValueError, OverflowError):
-                raise _no_time(table, name, cell, config.time_format) from None
+    free = {name: cells for name, cells in columns.items() if cells and name not in used}
+    for name, cells in free.items():
+        if _is_date(cells[0], config.time_format):
+            return name, _style(table, name, cells, config.time_format)
+    words = [name for name, cells in free.items() if not _most(cells, _is_figure)]
+    usual = [name for name in free if name.lower() in _TIMES]
+    like = [name for name in words if _most(free[name], _TIME_LIKE.fullmatch)]
+    alone = [name for name in words if len(words) == 1 < len(free[name]) == len(set(free[name]))]
+    if likely := [*usual, *like, *alone]:
+        return likely[0], _style(table, likely[0], free[likely[0]], config.time_format)
     if config.time_format:
         raise DataError(f"{table.path} has no column with times like {config.time_format}; name it with --time")
     return "", Style(ROW)
 
 
-def _no_time(table: Table, name: str, cell: str, form: str) -> DataError:
+def _style(table: Table, name: str, cells: Sequence[str], form: str) -> Style:
+    """How the times of a column are written. DataError: it cannot be told, or they are none."""
+    first = cells[0] if cells else ""
+    try:
+        style = style_of(first, form)
+        if style.kind != "number" or not all(cell.strip().isdigit() for cell in cells):
+            return style
+        found = styles_of(cells)
+        return found[0] if len(found) == 1 else style
+    except (ValueError, OverflowError):
+        found = [] if form else styles_of(cells)
+    if len(found) == 1:
+        return found[0]
+    column = f"{table.path}, column {name!r} begins with {first!r}"
+    row = "or take the rows as steps with --time row"
+    if found:
+        each = " or ".join(f"--time-format {style.form!r}" for style in found)
+        raise DataError(
+            f"{column}, which can be read in several ways; say which with --time {name!r} and {each}, {row}"
+        )
     expected = f"in the format {form}" if form else "such as 2024-01-31 or 5.25"
-    return DataError(
-        f"{table.path}, column {name!r} begins with {cell!r}, expected a time {expected}; say how times are written "
-        f"with --time-format, such as %d.%m.%Y, or --time row: there are none"
+    raise DataError(
+        f"{column}, expected a time {expected}; say how times are written with --time {name!r} and --time-format, such "
+        f"as '%d.%m.%Y %H:%M', {row}: there are none"
     )
 
 
+def _most(cells: Sequence[str], like: Callable[[str], Any]) -> bool:
+    """Whether most of them are so."""
+    return 2 * sum(bool(like(cell.strip())) for cell in cells) > len(cells)
+
+
+def _is_figure(cell: str) -> bool:
+    """Whether it is a number, be it with a comma."""
+    return is_number(cell) or _FIGURE.fullmatch(cell) is not None
+
+
 def _is_date(cell: str, form: str) -> bool:
+    """Whether it is a time as 2024-01-31 is, or in the format; not a number."""
     try:
-        return style_of(cell, form).kind != "number" and not math.isnan(style_of(cell, form).read(cell))
+        return style_of(cell, form).kind != "number"
     except (ValueError, OverflowError):
         return False

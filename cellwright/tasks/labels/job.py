@@ -16,7 +16,7 @@ from ...lang import Definition
 from ...nn import Recurrent, chrono_initialise
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
-from ..data.tables import Table
+from ..data.tables import Table, named
 from ..job import SHARE, Found, Job, Prediction, layer_line
 from ..pictures import matrix
 from .dataset import Dataset, Encoding, Example
@@ -47,6 +47,7 @@ class LabelJob(Job):
     """A task that gives labels."""
 
     scales: tuple[tuple[str, ...], ...] = ((SHARE, "accuracy", "macro F1", "span F1"),)
+    takes: tuple[str, ...] = ("fill",)
     unit: str
     spans: bool  # one label per step
     reader: type[Reader]
@@ -165,6 +166,7 @@ class LabelJob(Job):
         front = net.model.front
         inputs = f"{encoding.features} features" if encoding.features else f"{len(encoding.words or ())} symbols"
         counts = data.label_counts.most_common()
+        alike = _alike(data.labels)
         return {
             "model": layer_line(
                 config,
@@ -187,13 +189,14 @@ class LabelJob(Job):
                 f"{config.steps / task.order.batches:.1f} epochs",
                 f"balance {config.balance:g}" if config.balance else "",
             ],
+            **({"note": [f"the labels {named(alike)} differ in capitals or spaces only"]} if alike else {}),
         }
 
     def evaluate(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Found:
         """Accuracy and F1 on labelled files."""
         judgement = net.judgement()
         count = 0
-        for _, scores, truth in self.answers(net, self._examples(config, net, paths, True)):
+        for _, scores, truth in self.answers(net, self._examples(self.filling(config, options), net, paths, True)):
             judgement.add(scores, truth)
             count += 1
         if not count:
@@ -219,7 +222,7 @@ class LabelJob(Job):
 
     def predict(self, config: Any, net: Net, paths: Sequence[str], **options: Any) -> Prediction:
         """A label with its probability per sequence, or per step."""
-        return self.told(net, self.answers(net, self._examples(config, net, paths, False)))
+        return self.told(net, self.answers(net, self._examples(self.filling(config, options), net, paths, False)))
 
     @abstractmethod
     def told(self, net: Net, found: Iterator[tuple[Example, NDArray[Any], Any]]) -> Prediction:
@@ -257,6 +260,14 @@ def _answered(net: Net, block: Sequence[Example]) -> Iterator[tuple[Example, NDA
     found = {index: (scores, truth) for index, scores, truth in results}
     for index, example in enumerate(block):
         yield example, *found[index]
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Labels that are the same but for capitals and spaces."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault("".join(label.split()).casefold(), []).append(label)
+    return [label for group in groups.values() if len(group) > 1 for label in sorted(group)]
 
 
 def _enough(config: Any, data: Dataset) -> None:

@@ -15,6 +15,7 @@ from ...nn import Recurrent
 from ...topologies import EncoderDecoder
 from ..data.lexicon import Lexicon
 from ..data.parts import TEST, TRAINING, VALIDATION, Draw
+from ..data.tables import named
 from ..data.tokens import LIMITS
 from ..job import SHARE, Found, Job, Prediction, layer_line
 from .config import SequencesConfig
@@ -115,6 +116,7 @@ class SequencesJob(Job):
         """Model, data and plan."""
         words = int(data.targets.lengths.sum()) / max(len(data.source_of), 1)
         steps = config.steps or 1
+        taken = [str(net.layout[side]) for side in (self.source, self.column) if side in net.layout]
         return {
             "model": layer_line(
                 config,
@@ -125,6 +127,7 @@ class SequencesJob(Job):
             ),
             "data": [
                 f"{len(data):,} {self.source}s",
+                f"{len(data.source_of):,} pairs from the columns {named(taken)}" if taken else "",
                 f"{len(data.source_of):,} texts of {words:.1f} symbols",
                 f"{len(net.lexicon) - 1:,} symbols known to write",
                 f"{data.left_out:,} pairs longer than {config.longest} left out" if data.left_out else "",

@@ -75,8 +75,9 @@ class SpeechReader(Reader):
             raise DataError(f"{path}, row 1 has one column, expected a file and a transcript, separated by a tab")
         at, text_at = 0, 1
         if not bare:
-            at = _column(table, self.config.file, "--file", "the recordings", _FILE)
-            text_at = _column(table, self.config.text, "--text", "the transcripts", _TEXT) if labelled else -1
+            options = ("", "") if self._trained else ("--file", "--text")
+            at = _column(table, self.config.file, options[0], "the recordings", _FILE)
+            text_at = _column(table, self.config.text, options[1], "the transcripts", _TEXT) if labelled else -1
         rows = table.rows()
         if first and table.header:
             rows = chain([(1, list(table.columns))], rows)

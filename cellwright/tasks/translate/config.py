@@ -17,8 +17,12 @@ class TranslateConfig(SequencesConfig):
         "together"
     )
 
-    source: str = Field("", description="the column with the source; else the one of this name, or the first of a TSV")
-    target: str = Field("", description="the column with the target; else the one of this name, or the second of a TSV")
+    source: str = Field(
+        "",
+        description="the column with the source: its name, or its number in a file without names; else the one of "
+        "this name, or the first of two",
+    )
+    target: str = Field("", description="the same for the target; else the second of two")
     bidirectional: bool = Field(True, description="read the source in both directions")
     unknown: Annotated[FiniteFloat, Field(ge=0)] = Field(
         0.25, description="how readily rare symbols of a source are taken for unknown in training, a / (a + count)"

@@ -15,13 +15,14 @@ from ...lang import Definition
 from ...nn import Recurrent
 from ...topologies import Encoder, EncoderDecoder
 from ..data.lexicon import UNKNOWN, Lexicon
-from ..data.tables import SUFFIXES, Table, lines, named
+from ..data.tables import SUFFIXES, lines
 from ..pictures import attention
 from ..sequences.dataset import Batches, Example, Pairs
 from ..sequences.job import AT_LEAST, SequencesJob
 from ..sequences.net import Net, PairTask, decoder, layers, recurrent
 from ..sequences.symbols import split, to_read
 from .config import TranslateConfig
+from .reader import rows
 
 
 class Symbols(nn.Module):
@@ -81,7 +82,7 @@ class TranslateJob(SequencesJob):
             if path.is_dir():
                 raise DataError(f"{path} is a folder; name its files: a table, or sources and targets")
         for path in (Path(path) for path in paths if Path(path).suffix.lower() in SUFFIXES):
-            for place, source, target in _rows(path, config, layout, labelled, digest):
+            for place, source, target in rows(path, config, layout, labelled, digest):
                 yield from _example(config, place, source, [target] if labelled else [])
         if not labelled:
             for path in plain:
@@ -159,48 +160,6 @@ def _example(config: Any, place: str, source: str, targets: list[str]) -> Iterat
         raise DataError(f"{place} has an empty {side} beside the {other} {text[:60]!r}; fill it in, or leave out both")
     read = source.lower() if config.lower else source
     yield Example(place, split(read, config.level), [t.lower() for t in targets] if config.lower else targets, source)
-
-
-def _rows(
-    path: Path, config: Any, layout: dict[str, Any], labelled: bool, digest: Any
-) -> Iterator[tuple[str, str, str]]:
-    """Place, source and target of each row."""
-    if path.suffix.lower() == ".tsv":
-        yield from _tabbed(path, config, labelled, digest)
-        return
-    table = Table(path, digest)
-    places = []
-    for wanted, default in ((config.source, "source"), (config.target, "target")):
-        if wanted or default == "source" or labelled:
-            both = len(table.columns) == 2 and default not in table.columns
-            name = wanted or (table.columns[default == "target"] if both else default)
-            if not labelled and not wanted and name not in table.columns and len(table.columns) == 1:
-                name = table.columns[0]
-            places.append(table.find(name, f"--{default}", f"the {default}"))
-    for number, cells in table.rows():
-        yield f"{path}, row {number}", cells[places[0]], cells[places[1]] if labelled else ""
-
-
-def _tabbed(path: Path, config: Any, labelled: bool, digest: Any) -> Iterator[tuple[str, str, str]]:
-    """A pair per line, without quotes; the first line has names only if `source` and `target`, or those asked for, are
-    among them."""
-    wanted = [config.source or "source", config.target or "target"][: 2 if labelled else 1]
-    at = [0, 1][: len(wanted)]
-    for number, line in enumerate(lines(path, digest), 1):
-        cells = [cell.strip() for cell in line.rstrip("\r\n").split("\t")]
-        if number == 1 and set(wanted) <= set(cells) and len(set(wanted)) == len(wanted):
-            at = [cells.index(name) for name in wanted]
-            continue
-        if number == 1 and (missing := [w for w in (config.source, config.target)[: len(wanted)] if w]):
-            raise DataError(f"{path} has no columns {named(missing)}; its first row has {named(cells)}")
-        if not any(cells):
-            continue
-        if len(cells) <= max(at):
-            raise DataError(
-                f"{path}, line {number} has {len(cells)} column(s), expected at least {max(at) + 1}: a source and a "
-                f"target, separated by a tab"
-            )
-        yield f"{path}, line {number}", cells[at[0]], cells[at[1]] if labelled else ""
 
 
 JOB = TranslateJob()
