@@ -263,7 +263,7 @@ def test_wrappers_act_in_training_only_and_in_the_stepper_on_average() -> None:
         ({"validation": 0.5, "test": 0.5}, "no text for training"),
         ({"warmup": 21}, "--warmup 21 is longer"),
         ({"seed": -1}, "--seed -1"),
-        ({"colour": 1}, "--colour 1"),
+        ({"colour": 1}, "the setting 'colour', expected one of hidden, layers"),
     ],
 )
 def test_impossible_settings_are_named(values: dict[str, Any], word: str) -> None:
