@@ -99,6 +99,9 @@ def test_a_column_of_dates_is_read_as_they_are(tmp_path: Path, column: Any, step
 def test_a_column_that_is_called_time_goes_before_one_that_may_be_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("name,Time,y\na-1,1,5\nb-2,2,6\n")
     assert layout_of(Table(tmp_path / "a.csv"), ForecastConfig()).time == "Time"
+    (tmp_path / "a.csv").write_text("x,Datum,y\n1234567890,20230131,5\n1234567891,20230201,6\n")
+    found = layout_of(Table(tmp_path / "a.csv"), ForecastConfig())
+    assert (found.time, found.style.form, found.targets) == ("Datum", "%Y%m%d", ("y",))
 
 
 def test_rows_are_steps_where_that_is_said_or_nothing_looks_like_a_time(tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_rows_are_steps_where_that_is_said_or_nothing_looks_like_a_time(tmp_path
         ("shop,y\na,1\na,2\nb,3\n", ""),
         ("x,y\n1,1\nlow,2\n3,3\n", ""),
         ('y\n"1,5"\n2\n3\n', ""),
-        ("number,y\n20230131,1\n20230201,2\n", ""),
+        ("number,y\n20231301,1\n20231302,2\n", ""),
     ):
         (tmp_path / "a.csv").write_text(text)
         table = Table(tmp_path / "a.csv")

@@ -60,12 +60,12 @@ def exists(path: Path) -> Path:
 class Table:
     """The rows of one file: `columns` are known at once, `rows` is read while it is asked for.
 
-    A first row of which more than half are numbers is no header, unless `label` or another name that is `asked` for is
-    in it; the columns are then called 1, 2, ... So it is, too, if all that is `asked` for are numbers, and not all of
-    them are in it. Cells of a .csv may have semicolons or
-    tabs between them: what cuts most of the first lines into equally many cells, or what a first line `sep=;` says.
-    Quotes of a .tsv are quotes only where they are around a cell; a cell of it is a part of one line. `lists`: values
-    of JSON Lines may be lists; the cell is their JSON. `listed`: the columns that begin with one.
+    A first row of which more than half are numbers is no header, unless `label` or another name that is `asked` for
+    is in it; the columns are then called 1, 2, ... So it is, too, if all that is `asked` for are numbers, and not all
+    of them are in it. Cells of a .csv may have semicolons or tabs between them: what cuts most of the first lines
+    into equally many cells, or what a first line `sep=;` says. Quotes of a .tsv are quotes only where they are around
+    a cell; a cell of it is a part of one line. `lists`: values of JSON Lines may be lists; the cell is their JSON.
+    `listed`: the columns that begin with one.
     """
 
     listed: tuple[str, ...] = ()

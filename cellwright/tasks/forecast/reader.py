@@ -139,8 +139,9 @@ def _time(table: Table, sample: Sequence[Sequence[str]], config: ForecastConfig)
     words = [name for name, cells in free.items() if not _most(cells, _is_figure)]
     usual = [name for name in free if name.lower() in _TIMES]
     like = [name for name in words if _most(free[name], _TIME_LIKE.fullmatch)]
+    days = [name for name, cells in free.items() if [style.kind for style in _of_digits(cells)] == ["date"]]
     alone = [name for name in words if len(words) == 1 < len(free[name]) == len(set(free[name]))]
-    if likely := [*usual, *like, *alone]:
+    if likely := [*usual, *like, *days, *alone]:
         return likely[0], _style(table, likely[0], free[likely[0]], config.time_format)
     if config.time_format:
         raise DataError(f"{table.path} has no column with times like {config.time_format}; name it with --time")
@@ -152,9 +153,7 @@ def _style(table: Table, name: str, cells: Sequence[str], form: str) -> Style:
     first = cells[0] if cells else ""
     try:
         style = style_of(first, form)
-        if style.kind != "number" or not all(cell.strip().isdigit() for cell in cells):
-            return style
-        found = styles_of(cells)
+        found = _of_digits(cells) if style.kind == "number" else []
         return found[0] if len(found) == 1 else style
     except (ValueError, OverflowError):
         found = [] if form else styles_of(cells)
@@ -172,6 +171,11 @@ def _style(table: Table, name: str, cells: Sequence[str], form: str) -> Style:
         f"{column}, expected a time {expected}; say how times are written with --time {name!r} and --time-format, such "
         f"as '%d.%m.%Y %H:%M', {row}: there are none"
     )
+
+
+def _of_digits(cells: Sequence[str]) -> list[Style]:
+    """The styles of times that are whole numbers, such as 20240131."""
+    return styles_of(cells) if all(cell.strip().isdigit() for cell in cells) else []
 
 
 def _most(cells: Sequence[str], like: Callable[[str], Any]) -> bool:
