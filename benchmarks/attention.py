@@ -26,26 +26,26 @@ Row = dict[str, Any]
 
 
 class Eager(nn.Module):
-    """The loop in torch: one call of nn.LSTMCell and of the attention for each step; the keys before the loop."""
+    """The loop in torch: the operation of nn.LSTMCell and the attention for each step; the keys before the loop."""
 
     def __init__(self, twin: Attentive) -> None:
         super().__init__()
-        self.cell = nn.LSTMCell(twin.recurrent.input_size, twin.recurrent.hidden_size)
-        self.cell.load_state_dict({n.removesuffix("_l0"): w for n, w in twin.recurrent.state_dict().items()})
+        self.recurrent = nn.LSTM(twin.recurrent.input_size, twin.recurrent.hidden_size)  # its weights' names
+        self.recurrent.load_state_dict(twin.recurrent.state_dict())
         self.attention = twin.attention
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor]:
         """x [T, B, I] and memory [S, B, M] to the output [T, B, H]."""
-        own = self.attention
+        own, weights = self.attention, list(self.recurrent.parameters())
         keys = memory if own.score == "dot" else own.key(memory)
-        state, outputs = (x.new_zeros(x.shape[1], self.cell.hidden_size),) * 2, []
+        state, outputs = (x.new_zeros(x.shape[1], self.recurrent.hidden_size),) * 2, []
         for step in x:
             if own.score == "additive":
                 scores = own.energy(torch.tanh(own.query(state[0]) + keys)).squeeze(-1)
             else:
                 scores = (state[0] * keys).sum(-1)
             context = (scores.softmax(0).unsqueeze(-1) * memory).sum(0)
-            state = self.cell(torch.cat([step, context], -1), state)
+            state = torch.lstm_cell(torch.cat([step, context], -1), state, *weights)
             outputs.append(state[0])
         return (torch.stack(outputs),)
 

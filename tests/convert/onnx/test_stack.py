@@ -97,4 +97,4 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK")
     for name in ("x.npz", "nowhere.onnx"):
         with pytest.raises(DataError, match=r"is not an ONNX model|is no file"):
-            import_(tmp_path / name, "onnx", tmp_path / "out", None, None, {})
+            import_(tmp_path / name, "onnx", tmp_path / "out.safetensors", None, None, {})

@@ -389,9 +389,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("a.npz", "a.keras", "a.safetensors"):
         os.mkfifo(tmp_path / name)
         with pytest.raises(DataError, match=rf"{name} is no regular file; expected a"):
-            import_(tmp_path / name, "keras", tmp_path / "out", "lstm", None, {})
+            import_(tmp_path / name, "keras", tmp_path / "out.safetensors", "lstm", None, {})
     with pytest.raises(DataError, match=r"has the ending '', expected one of .npz, .safetensors"):
-        import_(Path("."), "torch", tmp_path / "out", "lstm", None, {})
+        import_(Path("."), "torch", tmp_path / "out.safetensors", "lstm", None, {})
 
 
 def test_other_files(tmp_path: Path) -> None:
