@@ -20,7 +20,8 @@ class Attended:
     """
 
     def __init__(self, layer: Recurrent, equations: Callable[[Definition], Definition]) -> None:
-        self._programs = {mode: Program(equations(layer.equations(mode)[0])) for mode in (False, True)}
+        modes = (False, True) if layer._wrappers.moded else (False,)
+        self._programs = [Program(equations(layer.equations(mode)[0])) for mode in modes]
 
     @staticmethod
     def fits(layer: Recurrent) -> bool:
@@ -29,7 +30,7 @@ class Attended:
 
     def program(self, training: bool) -> Program:
         """The equations of a step in training or in evaluation."""
-        return self._programs[training]
+        return self._programs[-1 if training else 0]
 
     def __call__(
         self,
@@ -43,13 +44,7 @@ class Attended:
 
         weights: what the equations have besides the layer's.
         """
-        program, own = self.program(layer.training), layer._weights(0, "")
-        masks: dict[str, Tensor] = {}
-        if layer.training and layer._wrappers.random:
-            like = next(iter(before.values()))
-            own, masks = layer._wrappers.draw(layer.definitions[0], own, batch.x, like, batch.reset)
-        if layer._watch is not None:
-            program, more = layer._watch("l0", program, before, batch)
-            masks = masks | more
+        program = self.program(layer.training)
+        program, own, masks = layer._prepared(0, "", program, batch.x, before, batch)
         own = {**own, **weights}
         return scan(program, own, batch.x, before, valid=batch.valid, reset=batch.reset, masks=masks, memory=memory)

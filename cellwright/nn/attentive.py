@@ -44,13 +44,15 @@ class Attentive(nn.Module):
         beyond them output and weights are zero, and with no position the context is. reset: as for `Recurrent`.
         """
         layer, M = self.recurrent, self.memory_size
-        like, definition = next(layer.parameters()), layer.definitions[0]
+        like = next(layer.parameters())
         common: dict[str, Any] = {"batch_first": self.batch_first, "like": like, "owner": "Attentive"}
         steps = read(x, lengths, reset, input_size=self.input_size, **common)
         places = read_beside(steps, x, memory, memory_lengths, input_size=M, **common)
         features = steps.x if steps.x.dim() == 3 else F.one_hot(steps.emptied(steps.x), self.input_size).to(like.dtype)
-        begin = layer._initial(0, "", features.shape[1], like)
-        before = begin if state is None else step_state(definition, state, features.shape[1], like, "Attentive")
+        if state is None:
+            before = layer._initial(0, "", features.shape[1], like)
+        else:
+            before = step_state(layer.definitions[0], state, features.shape[1], like, "Attentive")
         held = self.attention.memory(places.emptied(places.x), places.valid)
         found = self.attended(layer, self.attention.weights, held, replace(steps, x=F.pad(features, (0, M))), before)
         last, (output, a) = tuple(found.last.values()), map(steps.lay_out, (found.output, found.weights))

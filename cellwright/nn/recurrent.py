@@ -283,29 +283,10 @@ class Recurrent(nn.Module):
                 output = self._dropped(output, batch.reset)
             pair = []
             for direction, suffix in enumerate(self._suffixes):
-                weights, before = self._weights(k, suffix), befores[k][direction]
-                masks: dict[str, Tensor] = {}
-                if self.training and self._wrappers.random:
-                    like = next(iter(before.values()))
-                    weights, masks = self._wrappers.draw(self.definitions[k], weights, output, like, batch.reset)
-                watched = program
-                if self._watch is not None:
-                    watched, more = self._watch(f"l{k}{suffix}", program, before, batch)
-                    masks = masks | more
-                pair.append(
-                    scan(
-                        watched,
-                        weights,
-                        output,
-                        before,
-                        reverse=bool(direction),
-                        valid=batch.valid,
-                        reset=batch.reset,
-                        masks=masks,
-                        every=every,
-                        named=named,
-                    )
-                )
+                before = befores[k][direction]
+                watched, weights, masks = self._prepared(k, suffix, program, output, before, batch)
+                pair.append(scan(watched, weights, output, before, reverse=bool(direction), valid=batch.valid,
+                                 reset=batch.reset, masks=masks, every=every, named=named))  # fmt: skip
             output = self._merged([s.output for s in pair])
             if k in self._shortcuts:
                 own = {name: getattr(self, f"{name}_l{k}") for name in self._shortcuts[k]}
@@ -314,6 +295,20 @@ class Recurrent(nn.Module):
         if self.merge == "none":
             return tuple(batch.lay_out(one) for one in output.chunk(2, -1)), scans
         return batch.lay_out(output), scans
+
+    def _prepared(
+        self, k: int, suffix: str, program: Program, x: Tensor, before: dict[str, Tensor], batch: Sequences
+    ) -> tuple[Program, dict[str, Tensor], dict[str, Tensor]]:
+        """For one scan: its equations, as they are watched, its weights, and the masks that are drawn for it."""
+        weights = self._weights(k, suffix)
+        masks: dict[str, Tensor] = {}
+        if self.training and self._wrappers.random:
+            like = next(iter(before.values()))
+            weights, masks = self._wrappers.draw(self.definitions[k], weights, x, like, batch.reset)
+        if self._watch is not None:
+            program, more = self._watch(f"l{k}{suffix}", program, before, batch)
+            masks = masks | more
+        return program, weights, masks
 
     def _dropped(self, output: Tensor, reset: Tensor | None) -> Tensor:
         """What the next layer sees of an output [T, B, n] in training."""

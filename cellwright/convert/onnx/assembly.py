@@ -92,17 +92,19 @@ class Assembly:
             return x, self.whole
         return self.b.op("Gather", self.b.constant(array(symbols), "symbols"), x, axis=0), False
 
-    def linear(self, value: str, layer: nn.Linear, features: int) -> str:
-        """A dense layer after the last one, which gives `features`."""
+    def linear(self, value: str, layer: nn.Linear | None, features: int) -> tuple[str, int]:
+        """What a dense layer, if there is one, makes of the last `features`, and how many these are then."""
+        if layer is None:
+            return value, features
         if layer.in_features != features:
             raise OptionError(f"got an output layer for {layer.in_features} features, the layer gives {features}")
-        return self.dense(value, layer, "output")
+        return self.dense(value, layer.weight, layer.bias, "output"), layer.out_features
 
-    def dense(self, value: str, layer: nn.Linear, name: str) -> str:
+    def dense(self, value: str, weight: Tensor, bias: Tensor | None, name: str) -> str:
         """W x + b at every place."""
         b = self.b
-        result = b.op("MatMul", value, b.constant(array(layer.weight).T, f"weight_{name}"))
-        return result if layer.bias is None else b.op("Add", result, b.constant(array(layer.bias), f"bias_{name}"))
+        result = b.op("MatMul", value, b.constant(array(weight).T, f"weight_{name}"))
+        return result if bias is None else b.op("Add", result, b.constant(array(bias), f"bias_{name}"))
 
     def inputs(self) -> Inputs:
         """Type and shape of x and of what says where it is valid."""

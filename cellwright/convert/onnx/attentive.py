@@ -37,11 +37,9 @@ class AttentiveExport(Assembly):
             {name: f"{name}0" for name in states},
             memory=self._memory(),
         )
-        features = definition.output_size
         if self.lengths:
             result, looked = (b.op("Where", masks["valid"], value, b.constant(0.0)) for value in (result, looked))
-        if output is not None:
-            result, features = self.linear(result, output, features), output.out_features
+        result, features = self.linear(result, output, definition.output_size)
         if self.batch_first:
             result, looked = (b.op("Transpose", value, perm=[1, 0, 2]) for value in (result, looked))
         ends: Results = {"output": (result, [*self.lead, features])}
@@ -60,6 +58,8 @@ class AttentiveExport(Assembly):
             limits = b.op("Unsqueeze", "memory_lengths", b.numbers(1))
             valid = b.op("Less", self.positions(memory, 1), limits)
             memory = b.op("Where", b.op("Unsqueeze", valid, b.numbers(2)), memory, b.constant(0.0))
-        keys = memory if attention.score == "dot" else self.dense(memory, attention.key, "key")
+        keys = (
+            memory if attention.score == "dot" else self.dense(memory, attention.key.weight, attention.key.bias, "key")
+        )
         energy = b.constant(array(attention.energy.weight).T, "energy") if attention.score == "additive" else ""
         return emit.Memory(keys, memory, energy, valid)

@@ -111,9 +111,7 @@ class _Layers(Assembly):
             zero = self.b.number(0)
             self.present = self.b.op("Unsqueeze", self.b.op("Less", zero, "lengths"), self.b.numbers(1))
         result, last = self._stack(*self.looked_up(x, symbols), masks)
-        features = self.layer.output_size
-        if output is not None:
-            result, features = self.linear(result, output, features), output.out_features
+        result, features = self.linear(result, output, self.layer.output_size)
         if self.layer.batch_first:
             result = self.b.op("Transpose", result, perm=[1, 0, 2])
         results = self._halves(result) if self.layer.merge == "none" else (result,)
@@ -242,9 +240,7 @@ class _Layers(Assembly):
         x = b.op("Where", masks["valid"], x, b.constant(0.0)) if self.lengths else x
         if not own:
             return b.op("Add", output, x)
-        weight, bias = map(array, own)
-        product = b.op("MatMul", x, b.constant(weight.T, f"weight_highway_l{k}"))
-        gate = b.op("Sigmoid", b.op("Add", product, b.constant(bias, f"bias_highway_l{k}")))
+        gate = b.op("Sigmoid", self.dense(x, own[0], own[1], f"highway_l{k}"))
         return b.op("Add", x, b.op("Mul", gate, b.op("Sub", output, x)))
 
     def _joined(self, values: list[str], axis: int) -> str:
